@@ -1,0 +1,1 @@
+"""What the operator wrote: environment and config.yaml, read strictly, as plain data."""

@@ -1,0 +1,174 @@
+"""The strict `routeiq:` section of config.yaml. Every default stands here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from routeiq.types import Capability
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """Base: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class StrategyChoice(Section):
+    """A strategy by name, with its options."""
+
+    name: str
+    """A name that `routeiq.registry` knows."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The strategy's own options; unknown ones are errors."""
+
+
+class Profile(Section):
+    """What "good" means for a request: which models may answer, and how quality, cost and latency trade.
+
+    The choice maximises `score - cost_weight * cost in USD - latency_weight * seconds to first token`
+    among candidates whose score reaches `min_quality`; where none does, the best score is taken.
+    """
+
+    description: str = ""
+    """Shown by `routeiq check` and the admin API."""
+    models: tuple[str, ...] | None = None
+    """Model groups (globs) that may answer; all by default."""
+    require: frozenset[Capability] = frozenset()
+    """Capabilities that a model must be known to have."""
+    free_only: bool = False
+    """Only models whose price is known and zero."""
+    min_quality: Fraction | None = None
+    """Lowest predicted quality that is good enough."""
+    max_cost_usd: NonNegative | None = None
+    """Highest predicted cost of one request."""
+    cost_weight: NonNegative = 20.0
+    """How much predicted quality (0 to 1) one US dollar is worth: 20 means 0.05 USD is worth 1.0."""
+    latency_weight: NonNegative = 0.0
+    """How much predicted quality one second to the first token is worth."""
+    strategy: StrategyChoice | str | None = None
+    """Overrides `routeiq.strategy` under this profile."""
+
+
+BUILTIN_PROFILES: dict[str, Profile] = {
+    "auto": Profile(description="Balanced: quality against cost."),
+    "eco": Profile(
+        description="The cheapest model that is good enough.", min_quality=0.6, cost_weight=1000.0
+    ),
+    "premium": Profile(description="The best predicted answer at any price.", cost_weight=0.0),
+    "free": Profile(description="Only models that cost nothing.", free_only=True),
+    "reasoning": Profile(
+        description="Only models known to reason.",
+        require=frozenset({Capability.REASONING}),
+        cost_weight=2.0,
+    ),
+}
+
+
+class RoutingGroup(Section):
+    """A name that clients can ask for and that stands for several model groups."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    """Model groups, or globs of them."""
+    strategy: StrategyChoice | str | None = None
+    """Overrides `routeiq.strategy` for this group."""
+    profile: str | None = None
+    """The profile where the request names none."""
+
+
+class Upstreams(Section):
+    """How the native lane talks to providers."""
+
+    connect_timeout_s: Seconds = 5.0
+    """DNS, TCP and TLS together."""
+    first_byte_timeout_s: Seconds = 600.0
+    """From the request being written to the response head."""
+    idle_timeout_s: Seconds = 120.0
+    """Longest silence inside a response body."""
+    total_timeout_s: Seconds | None = None
+    """Longest whole call."""
+    max_connections: Annotated[int, Field(ge=1)] = 1000
+    """Open connections per origin and worker; more wait."""
+    keepalive_s: Seconds = 30.0
+    """How long an idle connection is kept; below the provider's own limit."""
+    ca_file: str | None = None
+    """PEM bundle beside the system's certificate authorities."""
+    check_addresses: bool = False
+    """Apply the address rules of ROUTEIQ_SSRF_* to the operator's own `api_base` URLs too."""
+
+
+class Resilience(Section):
+    """Retries, hedging, and the window of the circuit breakers."""
+
+    retry_budget: Fraction = 0.2
+    """Retries may be at most this share of recent requests, so that they cannot double an outage."""
+    backoff_base_s: NonNegative = 0.25
+    """First pause between two attempts at the same deployment; doubles, with full jitter."""
+    backoff_max_s: NonNegative = 8.0
+    """Longest pause, and longest `Retry-After` that is waited for."""
+    breaker_window_s: Seconds = 60.0
+    """Failures older than this no longer count towards opening a breaker."""
+    hedge_after_s: Seconds | None = None
+    """Ask the next candidate too when the first token takes longer than this; off by default."""
+
+
+class Server(Section):
+    """What the gateway accepts."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    """Largest request body, after decompression; larger gets 413."""
+    decision_log_size: Annotated[int, Field(ge=0)] = 1000
+    """Decision records kept in memory per worker for the admin API."""
+    access_log: bool = True
+    """One JSON line per request on stdout."""
+
+
+class Price(Section):
+    """An operator's own figures for a model; they win over the bundled table."""
+
+    input_usd_per_mtok: NonNegative | None = None
+    """USD per million input tokens."""
+    output_usd_per_mtok: NonNegative | None = None
+    """USD per million output tokens."""
+    cached_input_usd_per_mtok: NonNegative | None = None
+    """USD per million input tokens read from the provider's prompt cache."""
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Context window, input and output together."""
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest answer."""
+    quality: Fraction | None = None
+    """Quality in [0, 1], comparable between models."""
+
+
+class RouteIQSection(Section):
+    """Everything under `routeiq:`."""
+
+    version: Literal[1] = 1
+    """Version of this section's layout."""
+    strategy: StrategyChoice | str | None = None
+    """Strategy for `auto` and routing groups; ROUTEIQ_STRATEGY wins."""
+    profile: str = "auto"
+    """Profile where neither the request nor its group names one."""
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    """The operator's own profiles, beside (or instead of) auto, eco, premium, free and reasoning."""
+    groups: dict[str, RoutingGroup] = Field(default_factory=dict)
+    """The operator's own routing groups. `auto` (every chat model) exists unless it is defined here."""
+    balancing: StrategyChoice | str | None = None
+    """Strategy within one model group; otherwise `router_settings.routing_strategy`, else round-robin."""
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """Model name (as sent upstream, with or without provider prefix, or a model group) to figures."""
+    upstreams: Upstreams = Upstreams()
+    """Timeouts and connections to providers."""
+    resilience: Resilience = Resilience()
+    """Retries, hedging, breakers."""
+    server: Server = Server()
+    """Limits of the gateway itself."""
+
+    def all_profiles(self) -> dict[str, Profile]:
+        """Built-in profiles with the operator's on top."""
+        return {**BUILTIN_PROFILES, **self.profiles}

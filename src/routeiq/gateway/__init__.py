@@ -1,0 +1,1 @@
+"""Composition: configuration becomes a runtime, the runtime answers HTTP."""

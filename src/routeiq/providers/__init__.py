@@ -1,0 +1,1 @@
+"""The native lane: HTTP client, OpenAI-compatible dialects, streams, prices."""

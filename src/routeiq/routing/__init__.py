@@ -1,0 +1,1 @@
+"""From a request to a decision; knows neither HTTP nor a provider."""

@@ -1,0 +1,222 @@
+"""Value objects that every layer speaks: frozen, slotted, keyword-only, without behaviour that needs I/O.
+
+Units are in the names: `_usd`, `_tokens`, `_ms`, `_s`. `None` always means "not known", never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Operation = Literal["chat", "completions", "embeddings", "responses"]
+Lane = Literal["native", "litellm"]
+
+
+class Capability(StrEnum):
+    """What a request can need and a model can have; a request never goes where one is missing."""
+
+    TOOLS = "tools"
+    PARALLEL_TOOLS = "parallel_tools"
+    VISION = "vision"
+    AUDIO_INPUT = "audio_input"
+    AUDIO_OUTPUT = "audio_output"
+    PDF = "pdf"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    REASONING = "reasoning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known about a model: prices, windows, capabilities. Unknown stays `None`.
+
+    `capabilities` is `None` where nobody said: such a model is eligible for everything, because
+    refusing a model that would have worked is worse than the provider's own clear error.
+    `quality` is in [0, 1], comparable between models (declared, or looked up); `tier` is a name for it.
+    """
+
+    input_usd_per_token: float | None = None
+    output_usd_per_token: float | None = None
+    cached_input_usd_per_token: float | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[Capability] | None = None
+    quality: float | None = None
+    tier: str | None = None
+    mode: str | None = None
+    source: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One place a model group can be called at: an entry of `model_list`, resolved.
+
+    `group` is the name that clients ask for, `model` the name that is sent upstream. `weight`, `rpm`
+    (requests per minute) and `tpm` (tokens per minute) steer weighted balancing; lower `order` goes first.
+    """
+
+    id: str
+    group: str
+    provider: str
+    model: str
+    lane: Lane = "native"
+    facts: ModelFacts = ModelFacts()
+    weight: float | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    order: int = 0
+    tags: frozenset[str] = frozenset()
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRequest:
+    """What the router may know about a request, parsed once from its body and headers.
+
+    `text` is what matters for routing (the last user turn), `input_tokens` an estimate that errs high.
+    """
+
+    id: str
+    operation: Operation
+    model: str
+    text: str = ""
+    system: str = ""
+    turns: int = 1
+    input_tokens: int = 0
+    max_output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
+    stream: bool = False
+    profile: str | None = None
+    tags: frozenset[str] = frozenset()
+    region: str | None = None
+    session_id: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A deployment that is still eligible for this request, with what is predicted for it.
+
+    `cost_usd` is the predicted cost of this request there, `latency_s` the expected time to the first
+    token (an exponentially weighted mean of what was seen), `in_flight` the calls under way now.
+    """
+
+    deployment: Deployment
+    cost_usd: float | None = None
+    latency_s: float | None = None
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A candidate's place in a decision: its score, what the objective made of it."""
+
+    deployment: Deployment
+    score: float
+    utility: float
+    cost_usd: float | None = None
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """A deployment that was not considered, and why, in words for a person."""
+
+    deployment_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which deployment is called, which come after it, and why.
+
+    `ranking` is never empty; its first entry is the choice, the rest are the fallbacks in order.
+    `propensity` is the probability with which the choice was made (1 for a deterministic strategy),
+    which off-policy evaluation needs.
+    """
+
+    id: str
+    requested: str
+    strategy: str
+    reason: str
+    ranking: tuple[Ranked, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    profile: str | None = None
+    hint_followed: bool | None = None
+    propensity: float = 1.0
+    duration_ms: float = 0.0
+
+    @property
+    def chosen(self) -> Deployment:
+        """The deployment that is called first."""
+        return self.ranking[0].deployment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the provider counted them; `None` where it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One call upstream. `status` is `None` where no response line arrived; `error` is our code for it."""
+
+    deployment_id: str
+    status: int | None
+    duration_ms: float
+    error: str | None = None
+
+
+OutcomeKind = Literal["success", "error", "client_disconnected", "stream_cut"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What really happened: the only source of headers, log line, metric, span and record.
+
+    `deployment` is the one that answered (after any fallback), `None` if none did.
+    """
+
+    kind: OutcomeKind
+    status: int
+    deployment: Deployment | None
+    attempts: tuple[Attempt, ...]
+    latency_ms: float
+    first_token_ms: float | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyTraits:
+    """What the router must know about a strategy without running it.
+
+    `scores` says what a score means: `quality` is comparable with a floor and a price (a predicted
+    probability of a good answer), `preference` only orders the candidates of one call.
+    """
+
+    scores: Literal["quality", "preference"] = "quality"
+    learns_online: bool = False
+    needs_embedding: bool = False
+    cpu_bound: bool = False
+    maturity: Literal["stable", "experimental"] = "stable"
+
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadContext:
+    """What a strategy may use while it loads: the deployments it will see and the artifact folder."""
+
+    deployments: tuple[Deployment, ...]
+    models_path: str
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)

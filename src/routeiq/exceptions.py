@@ -6,6 +6,7 @@ RouteIQError
 ├── EgressDenied                an outbound URL is not allowed (decision 19)
 ├── RequestError                answered to the caller in OpenAI's error shape
 │   ├── InvalidRequest          400
+│   │   └── ContextLengthExceeded 400  longer than every eligible model's window
 │   ├── RequestTooLarge         413
 │   ├── InvalidApiKey           401
 │   ├── PermissionDenied        403
@@ -85,6 +86,12 @@ class InvalidRequest(RequestError):
     """The body or a header is not usable; `param` names the part."""
 
     code = "invalid_request"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The request is longer than the context window of every model that could have answered it."""
+
+    code = "context_length_exceeded"
 
 
 class RequestTooLarge(RequestError):

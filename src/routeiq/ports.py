@@ -49,8 +49,15 @@ class Timeouts:
 class UpstreamResponse(Protocol):
     """A response whose head has arrived. Whoever gets one must `read`, exhaust `chunks` or `close` it."""
 
-    status: int
-    headers: Sequence[Header]
+    @property
+    def status(self) -> int:
+        """HTTP status code."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        """Header pairs, names in lower case."""
+        ...
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body; `ConnectionLost` if it is cut or longer than `limit` bytes."""

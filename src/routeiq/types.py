@@ -75,7 +75,8 @@ class Deployment:
 class RoutingRequest:
     """What the router may know about a request, parsed once from its body and headers.
 
-    `text` is what matters for routing (the last user turn), `input_tokens` an estimate that errs high.
+    `text` is what matters for routing (the last user turn), `input_tokens` an estimate that errs high,
+    `choices` how many answers were asked for (OpenAI's `n`).
     """
 
     id: str
@@ -86,6 +87,7 @@ class RoutingRequest:
     turns: int = 1
     input_tokens: int = 0
     max_output_tokens: int | None = None
+    choices: int = 1
     needs: frozenset[Capability] = frozenset()
     stream: bool = False
     profile: str | None = None

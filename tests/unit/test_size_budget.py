@@ -14,7 +14,9 @@ def lines(path: Path) -> int:
 
 
 def test_no_source_or_test_file_is_longer_than_the_limit() -> None:
-    files = [p for tree in ("src", "tests", "bench", "scripts") for p in (ROOT / tree).rglob("*.py")]
+    files = [
+        p for tree in ("src", "tests", "bench", "scripts") for p in (ROOT / tree).rglob("*.py")
+    ]
     assert files
     too_long = {
         str(p.relative_to(ROOT)): n

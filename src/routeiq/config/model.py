@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from routeiq.config.section import RouteIQSection
-from routeiq.config.settings import Settings
 from routeiq.exceptions import Problem
 from routeiq.types import ModelFacts
+
+from .section import RouteIQSection
+from .settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class DeploymentConfig:
     `group` is `model_name` (may hold `*`), `model` is `litellm_params.model` as written, provider prefix
     included; `provider` is `custom_llm_provider` where given. `params` are the remaining
     `litellm_params`: defaults for the request body (temperature, max_tokens …). `facts` has only what
-    the operator said.
+    the operator said; `base_model` is the name to look up the rest by. `file` is where it was written.
     """
 
     key: str
@@ -46,7 +47,9 @@ class DeploymentConfig:
     order: int = 0
     tags: frozenset[str] = frozenset()
     region: str | None = None
+    base_model: str | None = None
     facts: ModelFacts = ModelFacts()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from routeiq.types import Capability
 
@@ -26,6 +26,17 @@ class StrategyChoice(Section):
     """A name that `routeiq.registry` knows."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The strategy's own options; unknown ones are errors."""
+
+
+def _strategy_form(value: Any) -> str:
+    return "<name>" if isinstance(value, str) else "<options>"
+
+
+# The tags name the form that was written, so that one mistake is reported once, not once per form.
+Strategy = Annotated[
+    Annotated[StrategyChoice, Tag("<options>")] | Annotated[str, Tag("<name>")],
+    Discriminator(_strategy_form),
+]
 
 
 class Profile(Section):
@@ -51,7 +62,7 @@ class Profile(Section):
     """How much predicted quality (0 to 1) one US dollar is worth: 20 means 0.05 USD is worth 1.0."""
     latency_weight: NonNegative = 0.0
     """How much predicted quality one second to the first token is worth."""
-    strategy: StrategyChoice | str | None = None
+    strategy: Strategy | None = None
     """Overrides `routeiq.strategy` under this profile."""
 
 
@@ -75,7 +86,7 @@ class RoutingGroup(Section):
 
     models: tuple[str, ...] = Field(min_length=1)
     """Model groups, or globs of them."""
-    strategy: StrategyChoice | str | None = None
+    strategy: Strategy | None = None
     """Overrides `routeiq.strategy` for this group."""
     profile: str | None = None
     """The profile where the request names none."""
@@ -98,6 +109,8 @@ class Upstreams(Section):
     """How long an idle connection is kept; below the provider's own limit."""
     ca_file: str | None = None
     """PEM bundle beside the system's certificate authorities."""
+    max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    """Largest answer that is not a stream; a larger one counts as a failure of the provider."""
     check_addresses: bool = False
     """Apply the address rules of ROUTEIQ_SSRF_* to the operator's own `api_base` URLs too."""
 
@@ -150,7 +163,7 @@ class RouteIQSection(Section):
 
     version: Literal[1] = 1
     """Version of this section's layout."""
-    strategy: StrategyChoice | str | None = None
+    strategy: Strategy | None = None
     """Strategy for `auto` and routing groups; ROUTEIQ_STRATEGY wins."""
     profile: str = "auto"
     """Profile where neither the request nor its group names one."""
@@ -158,7 +171,7 @@ class RouteIQSection(Section):
     """The operator's own profiles, beside (or instead of) auto, eco, premium, free and reasoning."""
     groups: dict[str, RoutingGroup] = Field(default_factory=dict)
     """The operator's own routing groups. `auto` (every chat model) exists unless it is defined here."""
-    balancing: StrategyChoice | str | None = None
+    balancing: Strategy | None = None
     """Strategy within one model group; otherwise `router_settings.routing_strategy`, else round-robin."""
     prices: dict[str, Price] = Field(default_factory=dict)
     """Model name (as sent upstream, with or without provider prefix, or a model group) to figures."""

@@ -1,0 +1,5 @@
+"""`python -m routeiq`."""
+
+from routeiq.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""Names in a configuration that point at other names: model groups, profiles, strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import ValidationError
+
+from routeiq.exceptions import ConfigError, Problem
+from routeiq.registry import strategy_class
+
+from .document import Document, Part
+from .model import Config
+from .names import near
+from .section import StrategyChoice
+
+_FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+
+
+def reference_problems(config: Config, document: Document) -> Iterator[Problem]:
+    """Fallbacks, aliases, profiles and strategies that do not exist.
+
+    The members of routing groups are checked where they are resolved, in the routing catalogue.
+    """
+    yield from _model_names(config, document)
+    section = config.routeiq
+    profiles = section.all_profiles()
+    if section.profile not in profiles:
+        message = f"no profile is called {section.profile!r}."
+        file = document.where(("routeiq", "profile"))
+        known = f"Known: {', '.join(sorted(profiles))}."
+        fix = near(section.profile, profiles, known)
+        yield Problem(key="routeiq.profile", message=message, fix=fix, file=file)
+    for path, choice in _strategies(config):
+        if choice is not None:
+            yield from _strategy_problems(path, choice, document)
+
+
+def _model_names(config: Config, document: Document) -> Iterator[Problem]:
+    router = config.router
+    groups = {place.group for place in config.deployments}
+    known = groups | {
+        *router.aliases,
+        *config.routeiq.groups,
+        *config.routeiq.all_profiles(),
+        "auto",
+    }
+    patterns = [name for name in groups if "*" in name]
+    named: list[tuple[str, str]] = [
+        (f"router_settings.model_group_alias.{alias}", name)
+        for alias, name in router.aliases.items()
+    ]
+    for kind in _FALLBACKS:
+        for source, targets in getattr(router, kind).items():
+            named += [(f"{kind}.{source}", name) for name in targets]
+    named += [("default_fallbacks", name) for name in router.default_fallbacks]
+    for key, name in named:
+        if name not in known and not any(fnmatchcase(name, pattern) for pattern in patterns):
+            section = next(
+                (
+                    s
+                    for s in ("router_settings", "litellm_settings")
+                    if document.at((s, key.split(".")[0]))
+                ),
+                "",
+            )
+            full = key if key.startswith("router_settings.") else f"{section}.{key}"
+            file = document.where(tuple(full.split(".")[:2]))
+            fix = near(name, known, "Add it to model_list, or remove it here.")
+            yield Problem(
+                key=full, message=f"no model group is called {name!r}.", fix=fix, file=file
+            )
+
+
+def _strategies(config: Config) -> Iterator[tuple[tuple[Part, ...], StrategyChoice | str | None]]:
+    section = config.routeiq
+    yield ("ROUTEIQ_STRATEGY",), config.settings.strategy
+    yield ("routeiq", "strategy"), section.strategy
+    yield ("routeiq", "balancing"), section.balancing
+    for kind, members in (("groups", section.groups), ("profiles", section.profiles)):
+        for name, member in members.items():
+            yield ("routeiq", kind, name, "strategy"), member.strategy
+
+
+def _strategy_problems(
+    path: tuple[Part, ...], choice: StrategyChoice | str, document: Document
+) -> Iterator[Problem]:
+    key, file = ".".join(map(str, path)), document.where(path)
+    name, options = (choice, {}) if isinstance(choice, str) else (choice.name, choice.options)
+    try:
+        found: Any = strategy_class(name, key=key)
+        found.Options.model_validate(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Problem(key=key, message=problem.message, fix=problem.fix, file=file)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            where = ".".join(map(str, (key, "options", *detail["loc"])))
+            known = ", ".join(sorted(found.Options.model_fields)) or "none"
+            unknown = detail["type"] == "extra_forbidden"
+            message = "is not an option." if unknown else f"cannot be used: {detail['msg']}."
+            yield Problem(key=where, message=message, fix=f"Options of {name}: {known}.", file=file)

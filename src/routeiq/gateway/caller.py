@@ -1,0 +1,222 @@
+"""Getting an answer: attempts in the decision's order, retries, then the configured fallbacks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+from routeiq.exceptions import (
+    NoHealthyDeployment,
+    RequestError,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
+from routeiq.gateway.attempt import Attempts, CallSettings, Failure, Reply
+from routeiq.gateway.trace import Trace
+from routeiq.resilience.breaker import Breakers
+from routeiq.resilience.retry import RetryBudget, RetryPolicy, Verdict
+from routeiq.routing.catalog import Catalog
+from routeiq.routing.router import Router
+from routeiq.types import Decision, Deployment, JsonObject, RoutingRequest
+
+FallbackKind = Literal["general", "context_window", "content_policy"]
+FALLBACK_KIND: Mapping[Verdict, FallbackKind] = {
+    Verdict.RETRY: "general",
+    Verdict.AUTH_ERROR: "general",
+    Verdict.CONTEXT_WINDOW: "context_window",
+    Verdict.CONTENT_POLICY: "content_policy",
+}
+
+
+class Caller:
+    """Carries a decision out."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        catalog: Catalog,
+        attempts: Attempts,
+        settings: Mapping[str, CallSettings],
+        breakers: Breakers,
+        policy: RetryPolicy,
+        budget: RetryBudget,
+        max_fallbacks: int,
+        hedge_after_s: float | None,
+    ) -> None:
+        self._router = router
+        self._catalog = catalog
+        self._attempts = attempts
+        self._settings = settings
+        self._breakers = breakers
+        self._policy = policy
+        self._budget = budget
+        self._max_fallbacks = max_fallbacks
+        self._hedge_after_s = hedge_after_s
+
+    def decide(self, request: RoutingRequest) -> Decision:
+        """The router's decision; where nothing of the model is healthy, that of its first fallback that is.
+
+        Raises:
+            RequestError: the router's own, if no fallback helps.
+        """
+        try:
+            return self._router.decide(request)
+        except NoHealthyDeployment as error:
+            for model in self._fallbacks(request.model, "general"):
+                other = self._decide_other(request, model, frozenset())
+                if other is not None:
+                    return other
+            raise error
+
+    async def call(
+        self, trace: Trace, request: RoutingRequest, body: JsonObject
+    ) -> Reply | Failure:
+        """An answer, or a provider's own 4xx that the client should see.
+
+        Raises:
+            UpstreamFailed: every attempt failed.
+        """
+        self._budget.request()
+        result = await self._walk(trace, trace.require_decision(), request, body)
+        kind = None if isinstance(result, Reply) else FALLBACK_KIND.get(result.verdict)
+        if kind is not None:
+            for model in self._fallbacks(request.model, kind):
+                other = self._decide_other(request, model, frozenset(trace.tried))
+                if other is None:
+                    continue
+                result = await self._walk(trace, other, request, body)
+                if isinstance(result, Reply):
+                    break
+        return result if isinstance(result, Reply) else give_up(result)
+
+    def _fallbacks(self, model: str, kind: FallbackKind) -> tuple[str, ...]:
+        return self._catalog.fallbacks(model, kind)[: self._max_fallbacks]
+
+    def _decide_other(
+        self, request: RoutingRequest, model: str, exclude: frozenset[str]
+    ) -> Decision | None:
+        try:
+            return self._router.decide(request, exclude=exclude, model=model)
+        except RequestError:  # this fallback cannot help; the next one or the first failure will
+            return None
+
+    async def _walk(
+        self, trace: Trace, decision: Decision, request: RoutingRequest, body: JsonObject
+    ) -> Reply | Failure:
+        """Attempts along one decision's ranking, then again at the last deployment after a pause."""
+        retries = self._settings[decision.chosen.id].max_retries
+        target: Deployment | None = decision.chosen
+        worst: Failure | None = None
+        used = 0
+        while True:
+            if target is None:  # for the type checker: the loop leaves before this can be
+                raise NoHealthyDeployment("No deployment could be called.")
+            result = await self._attempt(trace, decision, target, request, body)
+            if isinstance(result, Reply):
+                return result
+            if worst is None or result.status is not None or worst.code == "breaker_open":
+                worst = result
+            if result.verdict not in FALLBACK_KIND:
+                return worst
+            target = self._next(trace, decision, result)
+            pause = 0.0
+            if target is None and result.verdict is Verdict.RETRY and result.code != "breaker_open":
+                waits = self._policy.pause_s(used, result.retry_after_s)
+                if waits is not None:
+                    target, pause = result.deployment, waits
+            if target is None or used >= retries or not self._budget.take():
+                return worst
+            used += 1
+            if pause:
+                await asyncio.sleep(pause)
+
+    def _next(self, trace: Trace, decision: Decision, failure: Failure) -> Deployment | None:
+        """The next deployment of the ranking that may do better than the one that failed."""
+        window = failure.deployment.facts.context_tokens
+        for ranked in decision.ranking:
+            candidate = ranked.deployment
+            if candidate.id in trace.tried or not self._breakers.allows(candidate.id):
+                continue
+            if failure.verdict is Verdict.CONTENT_POLICY:
+                return None  # another deployment of the same choice would most likely refuse too
+            if failure.verdict is Verdict.CONTEXT_WINDOW:
+                larger = candidate.facts.context_tokens
+                if window is None or larger is None or larger <= window:
+                    continue
+            return candidate
+        return None
+
+    async def _attempt(
+        self,
+        trace: Trace,
+        decision: Decision,
+        target: Deployment,
+        request: RoutingRequest,
+        body: JsonObject,
+    ) -> Reply | Failure:
+        if self._hedge_after_s is None:
+            return await self._attempts.make(trace, target, request, body)
+        first = asyncio.ensure_future(self._attempts.make(trace, target, request, body))
+        try:
+            done, _ = await asyncio.wait({first}, timeout=self._hedge_after_s)
+            spare = None if done else self._spare(trace, decision)
+            if spare is None:
+                return await first
+            second = asyncio.ensure_future(self._attempts.make(trace, spare, request, body))
+        except asyncio.CancelledError:
+            first.cancel()
+            raise
+        return await self._race(first, second)
+
+    def _spare(self, trace: Trace, decision: Decision) -> Deployment | None:
+        for ranked in decision.ranking:
+            key = ranked.deployment.id
+            if key not in trace.tried and self._breakers.allows(key) and self._budget.take():
+                return ranked.deployment
+        return None
+
+    async def _race(
+        self, first: asyncio.Future[Reply | Failure], second: asyncio.Future[Reply | Failure]
+    ) -> Reply | Failure:
+        """The first answer of two; the loser is cancelled, or closed if it answered too."""
+        try:
+            done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((one for one in done if isinstance(one.result(), Reply)), None)
+            if winner is None and len(done) == 1:
+                await asyncio.wait({first, second})
+            if winner is None:
+                answered = [one for one in (first, second) if isinstance(one.result(), Reply)]
+                winner = answered[0] if answered else first
+            loser = second if winner is first else first
+            if not loser.cancel():
+                lost = loser.result()
+                if isinstance(lost, Reply) and lost.response is not None:
+                    self._attempts.end_stream(lost, broken=False)
+            return winner.result()
+        except asyncio.CancelledError:
+            first.cancel()
+            second.cancel()
+            raise
+
+
+def give_up(failure: Failure) -> Failure:
+    """What the client sees when nothing helped: the provider's own 4xx, else our 502 or 504.
+
+    A provider's 401 or 403 is about the gateway's key, not the caller's: it never passes through.
+    """
+    own = failure.status is not None and 400 <= failure.status < 500
+    if own and failure.verdict is not Verdict.AUTH_ERROR:
+        return failure
+    if failure.code == "upstream_timeout" or failure.status in (408, 504):
+        raise UpstreamTimedOut("The provider did not answer in time. Try again, or another model.")
+    if failure.verdict is Verdict.AUTH_ERROR:
+        raise UpstreamFailed(
+            "The provider refused the gateway's credentials. The operator must check the API key "
+            f"of deployment {failure.deployment.id!r}."
+        )
+    raise UpstreamFailed(
+        "The provider failed to answer. Try again, or another model.",
+        retry_after_s=failure.retry_after_s,
+    )

@@ -1,0 +1,65 @@
+"""Response headers about a decision, rendered from what was carried out."""
+
+from __future__ import annotations
+
+from routeiq.gateway.trace import Trace
+from routeiq.ports import Header
+
+MAX_VALUE = 300
+# RFC 9211. The cache has its own capability; until a request asks it, nothing was looked up.
+CACHE_HEADERS: tuple[Header, ...] = (
+    (b"x-routeiq-cache", b"bypass"),
+    (b"cache-status", b"RouteIQ; fwd=bypass"),
+)
+_CONTROL = bytes([*range(0x20), 0x7F])
+
+
+def safe(value: str) -> bytes:
+    """A header value from text that a client or provider may have influenced: ASCII, bounded, no controls."""
+    return value[:MAX_VALUE].encode("ascii", "replace").translate(None, _CONTROL)
+
+
+def decision_headers(trace: Trace) -> list[Header]:
+    """`x-routeiq-*`, `server-timing` and `cache-status` of a request that was routed."""
+    decision = trace.decision
+    if decision is None:
+        return []
+    total = trace.elapsed_ms()
+    overhead = max(0.0, total - trace.upstream_ms)
+    headers: list[Header] = [
+        (b"x-routeiq-strategy", safe(decision.strategy)),
+        (b"x-routeiq-reason", safe(reason(trace))),
+        (b"x-routeiq-decision-id", decision.id.encode()),
+        (b"x-routeiq-attempts", b"%d" % len(trace.attempts)),
+        (b"x-routeiq-overhead-ms", b"%.3f" % overhead),
+        (b"server-timing", server_timing(trace, total)),
+        *CACHE_HEADERS,
+    ]
+    if trace.answered_by is not None:
+        headers.append((b"x-routeiq-model", safe(trace.answered_by.group)))
+        headers.append((b"x-routeiq-deployment", safe(trace.answered_by.id)))
+    if trace.cost_usd is not None:
+        headers.append((b"x-routeiq-cost-usd", b"%.8f" % trace.cost_usd))
+    return headers
+
+
+def reason(trace: Trace) -> str:
+    """Why this model answered; after a fallback, what the first choice failed with."""
+    decision = trace.decision
+    if decision is None:
+        return ""
+    answered = trace.answered_by
+    if answered is None or answered is decision.chosen or not trace.attempts:
+        return decision.reason
+    failed = next((one for one in trace.attempts if one.error), None)
+    if failed is None:
+        return decision.reason
+    return f"fallback from {failed.deployment_id} ({failed.error}); {decision.reason}"
+
+
+def server_timing(trace: Trace, total_ms: float) -> bytes:
+    """The phases so far, in milliseconds, as the `Server-Timing` header has them."""
+    parts = [b"%b;dur=%.3f" % (name.encode(), ms) for name, ms in trace.phases]
+    parts.append(b"upstream;dur=%.3f" % trace.upstream_ms)
+    parts.append(b"total;dur=%.3f" % total_ms)
+    return b", ".join(parts)

@@ -1,0 +1,186 @@
+"""A request's life on the native lane: authenticate, parse, route, call, answer, account.
+
+Headers, log line and record are rendered from the decision and the outcome, after the fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from routeiq.access.authentication import Authenticator
+from routeiq.exceptions import RequestError
+from routeiq.gateway.asgi import Receive, Scope, Send, respond, respond_error
+from routeiq.gateway.attempt import Attempts, Failure, Reply
+from routeiq.gateway.body import ClientDisconnected, decompress, parse_json, read_body
+from routeiq.gateway.caller import Caller
+from routeiq.gateway.headers import decision_headers
+from routeiq.gateway.stream import relay
+from routeiq.gateway.trace import Trace
+from routeiq.gateway.watch import Disconnect
+from routeiq.ports import Clock
+from routeiq.providers.pricing import cost_usd
+from routeiq.routing.request import parse_request
+from routeiq.types import JsonObject, Operation, RoutingRequest
+
+Observer = Callable[[Trace], None]
+logger = logging.getLogger("routeiq.gateway")
+
+
+class Pipeline:
+    """Answers the data plane's POST routes."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        caller: Caller,
+        attempts: Attempts,
+        observe: Observer,
+        clock: Clock,
+        max_body_bytes: int,
+    ) -> None:
+        self._authenticator = authenticator
+        self._caller = caller
+        self._attempts = attempts
+        self._observe = observe
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+
+    async def handle(
+        self, operation: Operation, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one request. Only a cancellation from outside leaves by exception."""
+        trace = Trace(request_id=scope["request_id"], operation=operation, clock=self._clock)
+        disconnect = Disconnect(receive)
+        try:
+            body = await self._admit(trace, scope, receive)
+            disconnect.watch()
+            await self._answer(trace, body, send, disconnect)
+        except ClientDisconnected:
+            trace.kind, trace.status, trace.error = (
+                "client_disconnected",
+                499,
+                "client_disconnected",
+            )
+        except asyncio.CancelledError:
+            if not disconnect.happened:
+                trace.error = "cancelled"
+                raise
+            disconnect.absorb()
+            trace.kind, trace.status, trace.error = (
+                "client_disconnected",
+                499,
+                "client_disconnected",
+            )
+        except RequestError as error:
+            trace.status, trace.error = error.status, error.code
+            disconnect.ended()
+            await respond_error(send, error, decision_headers(trace))
+        finally:
+            disconnect.ended()
+            self._observe(trace)
+
+    async def _admit(self, trace: Trace, scope: Scope, receive: Receive) -> JsonObject:
+        """Authenticate, read, parse and route; fills `trace.request` and `trace.decision`."""
+        monotonic = self._clock.monotonic
+        headers = scope["headers"]
+        trace.principal = self._authenticator.authenticate(headers)
+        start = monotonic()
+        trace.phases.append(("auth", (start - trace.started) * 1e3))
+        raw = await read_body(receive)
+        body = parse_json(await decompress(scope, raw, self._max_body_bytes))
+        request = routing_request(trace, scope, body)
+        trace.request = request
+        parsed = monotonic()
+        trace.phases.append(("parse", (parsed - start) * 1e3))
+        trace.decision = self._caller.decide(request)
+        trace.phases.append(("route", (monotonic() - parsed) * 1e3))
+        return body
+
+    async def _answer(
+        self, trace: Trace, body: JsonObject, send: Send, disconnect: Disconnect
+    ) -> None:
+        request = trace.request
+        if request is None:  # `_admit` sets it or raises
+            raise RequestError("The request was not parsed.")
+        before = self._clock.monotonic()
+        try:
+            result = await self._caller.call(trace, request, body)
+        finally:
+            trace.upstream_ms = (self._clock.monotonic() - before) * 1e3
+        trace.answered_by = result.deployment
+        if isinstance(result, Failure):
+            trace.status, trace.error = result.status or 502, result.code
+            disconnect.ended()
+            head = [*result.headers, *decision_headers(trace)]
+            if result.retry_after_s is not None:
+                head.append((b"retry-after", b"%d" % max(1, round(result.retry_after_s))))
+            await respond(send, trace.status, result.body, head)
+            return
+        trace.status = result.status
+        if result.response is not None:
+            await relay(trace, result, send, disconnect, self._attempts)
+            return
+        await self._whole(trace, result, send, disconnect)
+
+    async def _whole(self, trace: Trace, reply: Reply, send: Send, disconnect: Disconnect) -> None:
+        trace.kind = "success"
+        trace.first_token_ms = trace.elapsed_ms()
+        trace.usage = reply.usage
+        if reply.usage is not None:
+            trace.cost_usd = cost_usd(reply.deployment.facts, reply.usage)
+        disconnect.ended()
+        await respond(send, reply.status, reply.body, [*reply.headers, *decision_headers(trace)])
+
+
+def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequest:
+    """The request as the router sees it: body, our headers, and LiteLLM's names for the same things."""
+    profile = session = hint = tags = None
+    for name, value in scope["headers"]:
+        if not name.startswith(b"x-"):
+            continue
+        if name == b"x-routeiq-profile":
+            profile = value.decode("latin-1")
+        elif name in (b"x-routeiq-session-id", b"x-litellm-session-id"):
+            session = value.decode("latin-1")
+        elif name == b"x-routeiq-hint":
+            hint = value.decode("latin-1")
+        elif name in (b"x-routeiq-tags", b"x-litellm-tags"):
+            tags = value.decode("latin-1")
+        elif name == b"x-litellm-trace-id":
+            trace.trace_id = value.decode("latin-1")[:128]
+    return parse_request(
+        trace.operation,
+        body,
+        id=trace.request_id,
+        profile=profile or None,
+        tags=split_tags(tags, body),
+        session_id=session or session_of(body),
+        hint=hint or None,
+    )
+
+
+def split_tags(value: str | None, body: JsonObject) -> frozenset[str]:
+    """Tags from the header, a comma list, and from `metadata.tags` as LiteLLM's clients send them."""
+    found = {tag.strip() for tag in value.split(",")} if value else set()
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict):
+        listed = metadata.get("tags")
+        if isinstance(listed, list):
+            found.update(tag for tag in listed if isinstance(tag, str))
+    found.discard("")
+    return frozenset(found)
+
+
+def session_of(body: JsonObject) -> str | None:
+    """The conversation's id where no header gave one (decision 17)."""
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict):
+        for key in ("session_id", "conversation_id", "thread_id"):
+            value = metadata.get(key)
+            if isinstance(value, str) and value:
+                return value
+    previous = body.get("previous_response_id")
+    return previous if isinstance(previous, str) and previous else None

@@ -1,0 +1,92 @@
+"""What happens to one request, noted while it happens; the `Outcome` is made from it and from nothing else."""
+
+from __future__ import annotations
+
+from routeiq.access.authentication import Principal
+from routeiq.exceptions import NoHealthyDeployment
+from routeiq.ports import Clock
+from routeiq.types import (
+    Attempt,
+    Decision,
+    Deployment,
+    Operation,
+    Outcome,
+    OutcomeKind,
+    RoutingRequest,
+    Usage,
+)
+
+
+class Trace:
+    """Mutable notes on one request; lives as long as the request does.
+
+    `phases` are (name, milliseconds) in order. `upstream_ms` is time spent waiting for providers, so
+    that the gateway's own share can be told.
+    """
+
+    __slots__ = (
+        "answered_by",
+        "attempts",
+        "clock",
+        "cost_usd",
+        "decision",
+        "error",
+        "first_token_ms",
+        "kind",
+        "operation",
+        "phases",
+        "principal",
+        "request",
+        "request_id",
+        "started",
+        "status",
+        "trace_id",
+        "tried",
+        "upstream_ms",
+        "usage",
+    )
+
+    def __init__(self, *, request_id: str, operation: Operation, clock: Clock) -> None:
+        self.request_id = request_id
+        self.trace_id: str | None = None
+        self.operation: Operation = operation
+        self.clock = clock
+        self.started = clock.monotonic()
+        self.phases: list[tuple[str, float]] = []
+        self.principal: Principal | None = None
+        self.request: RoutingRequest | None = None
+        self.decision: Decision | None = None
+        self.attempts: list[Attempt] = []
+        self.tried: set[str] = set()
+        self.upstream_ms = 0.0
+        self.answered_by: Deployment | None = None
+        self.status = 500
+        self.kind: OutcomeKind = "error"
+        self.error: str | None = None
+        self.first_token_ms: float | None = None
+        self.usage: Usage | None = None
+        self.cost_usd: float | None = None
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request arrived."""
+        return (self.clock.monotonic() - self.started) * 1e3
+
+    def require_decision(self) -> Decision:
+        """The decision; calling this before routing is a mistake of ours that must be loud."""
+        if self.decision is None:
+            raise NoHealthyDeployment("The request was not routed.")
+        return self.decision
+
+    def outcome(self) -> Outcome:
+        """The facts, frozen."""
+        return Outcome(
+            kind=self.kind,
+            status=self.status,
+            deployment=self.answered_by,
+            attempts=tuple(self.attempts),
+            latency_ms=self.elapsed_ms(),
+            first_token_ms=self.first_token_ms,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            error=self.error,
+        )

@@ -1,0 +1,101 @@
+"""Token counts out of what providers answer, without reading more of it than is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from routeiq.types import Operation, Usage
+
+# Providers write `usage` after the answer itself, so the end of a body nearly always holds it.
+_TAIL_BYTES = 4096
+# Below this, parsing everything is as fast (measured).
+_SMALL_BYTES = 2048
+_DECODER = json.JSONDecoder()
+
+
+def read_usage(payload: Mapping[str, Any], operation: Operation) -> Usage | None:
+    """The counts in a body or a stream's event; `None` where there are none that make sense.
+
+    Knows the names of chat, completions and embeddings (`prompt_tokens`), of responses
+    (`input_tokens`, inside `response` in a stream), and Groq's `x_groq`.
+    """
+    for holder in (payload, payload.get("response"), payload.get("x_groq")):
+        if isinstance(holder, dict):
+            found = _parse(holder.get("usage"), operation)
+            if found is not None:
+                return found
+    return None
+
+
+def find_usage(data: bytes, operation: Operation) -> Usage | None:
+    """The last usage object in `data`, which may be any piece of JSON or of an event stream."""
+    at = data.rfind(b'"usage"')
+    while at >= 0:
+        value = data[at + 7 : at + _TAIL_BYTES].lstrip(b" \t\r\n:")
+        if value.startswith(b"{"):
+            try:
+                usage, _ = _DECODER.raw_decode(value.decode("utf-8", "replace"))
+            except (ValueError, RecursionError):  # cut off, or hostile nesting: look further ahead
+                usage = None
+            found = _parse(usage, operation)
+            if found is not None:
+                return found
+        at = data.rfind(b'"usage"', 0, at)
+    return None
+
+
+def usage_from_body(body: bytes, operation: Operation) -> Usage | None:
+    """The counts in a whole (not streamed) answer; `None` if it has none or is not JSON.
+
+    The tail is searched first: a 1 MB embedding answer then costs microseconds, not milliseconds.
+    """
+    if len(body) > _SMALL_BYTES:
+        found = find_usage(body[-_TAIL_BYTES:], operation)
+        if found is not None or body.rfind(b'"usage"') < 0:
+            return found
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return read_usage(payload, operation) if isinstance(payload, dict) else None
+
+
+def _parse(usage: Any, operation: Operation) -> Usage | None:
+    """`Usage` from the provider's own object; a count of the wrong type is not known, not an error."""
+    if not isinstance(usage, dict):
+        return None
+    get = usage.get
+    read = _count(get("prompt_tokens", get("input_tokens")))
+    written = _count(get("completion_tokens", get("output_tokens")))
+    if read is None and written is None:
+        return None
+    details = get("prompt_tokens_details") or get("input_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    if cached is None:  # DeepSeek, Moonshot
+        cached = _count(get("prompt_cache_hit_tokens", get("cached_tokens")))
+    details = get("completion_tokens_details") or get("output_tokens_details")
+    reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    if reasoning is None:  # Perplexity
+        reasoning = _count(get("reasoning_tokens"))
+    if (
+        reasoning
+        and written is not None
+        and get("total_tokens") == (read or 0) + written + reasoning
+    ):
+        written += reasoning  # xAI bills reasoning as output but counts it beside it
+    if operation == "embeddings" and written is None:
+        written = 0
+    return Usage(
+        input_tokens=read,
+        output_tokens=written,
+        cached_input_tokens=cached,
+        reasoning_tokens=reasoning,
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None

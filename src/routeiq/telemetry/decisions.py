@@ -1,0 +1,114 @@
+"""The decision record: rendered once from the decision and the outcome, and the last ones kept in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from routeiq.types import Attempt, Decision, Outcome, RoutingRequest
+
+
+def decision_record(
+    request: RoutingRequest, decision: Decision, outcome: Outcome, *, key_alias: str, time_s: float
+) -> dict[str, Any]:
+    """What the log line, the record and (later) the store say about one request.
+
+    `time_s` is seconds since the epoch. The prompt itself is never part of it.
+    """
+    usage = outcome.usage
+    return {
+        "decision_id": decision.id,
+        "request_id": request.id,
+        "time": time_s,
+        "key": key_alias,
+        "operation": request.operation,
+        "requested": decision.requested,
+        "strategy": decision.strategy,
+        "profile": decision.profile,
+        "reason": decision.reason,
+        "model": outcome.deployment.group if outcome.deployment else None,
+        "deployment": outcome.deployment.id if outcome.deployment else None,
+        "provider": outcome.deployment.provider if outcome.deployment else None,
+        "stream": request.stream,
+        "hint_followed": decision.hint_followed,
+        "propensity": decision.propensity,
+        "decision_ms": decision.duration_ms,
+        "status": outcome.status,
+        "outcome": outcome.kind,
+        "error": outcome.error,
+        "attempts": len(outcome.attempts),
+        "duration_ms": outcome.latency_ms,
+        "first_token_ms": outcome.first_token_ms,
+        "input_tokens": usage.input_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cached_input_tokens": usage.cached_input_tokens if usage else None,
+        "cost_usd": outcome.cost_usd,
+        "session_id": request.session_id,
+        "tags": sorted(request.tags),
+    }
+
+
+def decision_details(decision: Decision) -> dict[str, Any]:
+    """The candidates with their scores, and who was left out and why."""
+    return {
+        "candidates": [
+            {
+                "model": ranked.deployment.group,
+                "deployment": ranked.deployment.id,
+                "score": ranked.score,
+                "utility": ranked.utility,
+                "cost_usd": ranked.cost_usd,
+                "latency_s": ranked.latency_s,
+            }
+            for ranked in decision.ranking
+        ],
+        "exclusions": [
+            {"deployment": one.deployment_id, "reason": one.reason} for one in decision.exclusions
+        ],
+    }
+
+
+def attempt_details(attempts: tuple[Attempt, ...]) -> list[dict[str, Any]]:
+    """Each call upstream, in order."""
+    return [
+        {
+            "deployment": one.deployment_id,
+            "status": one.status,
+            "duration_ms": one.duration_ms,
+            "error": one.error,
+        }
+        for one in attempts
+    ]
+
+
+class DecisionLog:
+    """The last `size` decisions of this worker. Details are rendered when somebody asks."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._records: OrderedDict[str, tuple[dict[str, Any], Decision, Outcome]] = OrderedDict()
+
+    def add(self, record: dict[str, Any], decision: Decision, outcome: Outcome) -> None:
+        """Keep one, forget the oldest."""
+        if not self._size:
+            return
+        self._records[decision.id] = (record, decision, outcome)
+        if len(self._records) > self._size:
+            self._records.popitem(last=False)
+
+    def get(self, decision_id: str) -> dict[str, Any] | None:
+        """One record with candidates, exclusions and attempts."""
+        found = self._records.get(decision_id)
+        if found is None:
+            return None
+        record, decision, outcome = found
+        return {
+            **record,
+            **decision_details(decision),
+            "attempts_made": attempt_details(outcome.attempts),
+        }
+
+    def latest(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest first."""
+        newest = list(self._records.values())[-limit:] if limit > 0 else []
+        return [record for record, _, _ in reversed(newest)]

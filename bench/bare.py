@@ -18,6 +18,7 @@ import orjson
 
 Message = MutableMapping[str, Any]
 _URL = urlsplit(os.environ.get("BARE_UPSTREAM", "http://127.0.0.1:1/v1"))
+_HOST, _PORT = _URL.hostname or "127.0.0.1", _URL.port or 80
 _HEAD = (
     f"POST {_URL.path}/chat/completions HTTP/1.1\r\nhost: {_URL.netloc}\r\n"
     "authorization: Bearer sk-upstream\r\ncontent-type: application/json\r\ncontent-length: "
@@ -138,7 +139,7 @@ class Bare:
 
     async def _connect(self) -> Upstream:
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(Upstream, _URL.hostname, _URL.port))[1]
+        return (await loop.create_connection(Upstream, _HOST, _PORT))[1]
 
 
 app = Bare()

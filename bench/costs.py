@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,7 +27,9 @@ def tree_memory(target: Target) -> list[kernel.Memory]:
     return [kernel.memory(pid) for pid in kernel.tree(target.process.pid)]
 
 
-def memory_rows(site: Site, generator: Generator, counts: tuple[int, ...] = (1, 4)) -> list[dict[str, Any]]:
+def memory_rows(
+    site: Site, generator: Generator, counts: Sequence[int], seconds: float
+) -> list[dict[str, Any]]:
     """RouteIQ's memory with some numbers of workers, after load of every kind."""
     found = []
     for count in counts:
@@ -35,7 +37,7 @@ def memory_rows(site: Site, generator: Generator, counts: tuple[int, ...] = (1, 
         assert target.process is not None
         wait_answer(target.process, target.request(PLAIN))
         for scenario in (PLAIN, STREAM, AUTO):
-            generator.closed(target, scenario, connections=_WARM_CONNECTIONS, seconds=2)
+            generator.closed(target, scenario, connections=_WARM_CONNECTIONS, seconds=seconds)
         found.append(memory_row(count, tree_memory(target)))
         site.lab.end(target.process)
     return found
@@ -80,7 +82,7 @@ def decision_row(site: Site) -> dict[str, Any]:
         [sys.executable, "-m", "bench.costs", str(config)],
         cwd=ROOT,
         env=env,
-        preexec_fn=lambda: kernel.pin(site.gateway_cpus),  # noqa: PLW1509
+        preexec_fn=lambda: kernel.pin(site.gateway_cpus),
     )
     found: dict[str, Any] = orjson.loads(output)
     return found

@@ -71,7 +71,10 @@ SCENARIOS = (PLAIN, AUTO, STREAM, SPREAD, SPACED, SLOW)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One column. `process` is `None` for the direct call."""
+    """One column. `process` is `None` for the direct call.
+
+    `patience` lengthens its runs: a gateway that answers few requests a second needs more time for as many.
+    """
 
     name: str
     title: str
@@ -80,6 +83,7 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)
     process: Process | None = None
     version: str = ""
+    patience: int = 1
 
     def serves(self, scenario: Scenario) -> bool:
         """Whether the scenario makes sense here."""
@@ -115,7 +119,6 @@ class Site:
 
     lab: Lab
     gateway_cpus: Sequence[int]
-    other_cpus: Sequence[int]
     upstream: str
     others: Path
 
@@ -254,6 +257,7 @@ def start_litellm(site: Site) -> Target:
         headers=bearer(MASTER_KEY),
         process=site.lab.start("litellm", argv, env=env, cpus=site.gateway_cpus),
         version=installed_version(home / "python", "litellm"),
+        patience=4,
     )
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from . import kernel
 
 # What a process gets of our environment; everything else would be a hidden input of the measurement.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "VIRTUAL_ENV")
+_PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -96,7 +96,10 @@ class Lab:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for process in reversed(self.processes):
             process.stop()
@@ -121,7 +124,7 @@ class Lab:
                 env={**passed_on(), **(env or {})},
                 cwd=self.path,
                 start_new_session=True,
-                preexec_fn=None if cpus is None else lambda: kernel.pin(cpus),  # noqa: PLW1509
+                preexec_fn=None if cpus is None else lambda: kernel.pin(cpus),
             )
         process = Process(name=name, popen=popen, log=log)
         self.processes.append(process)
@@ -201,6 +204,6 @@ def wait_answer(process: Process, request: Request, *, timeout_s: float = 120.0)
                 return time.monotonic() - began
             said = f"{status} {body[:300]!r}"
         time.sleep(0.005)
-    raise LaunchError(
-        f"{process.name} did not answer within {timeout_s:g} s (last: {said}). End of its log:\n{process.tail()}"
-    )
+    code = process.popen.poll()
+    how = f"did not answer within {timeout_s:g} s" if code is None else f"ended with code {code}"
+    raise LaunchError(f"{process.name} {how} (last: {said}). End of its log:\n{process.tail()}")

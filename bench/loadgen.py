@@ -11,6 +11,7 @@ The answer on stdout is JSON; times in milliseconds.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ import uvloop
 
 _EVENT_END = b"\n\n"
 _LINGER_S = 10.0
+_EDGE_S = 0.005
 
 
 class Client(asyncio.Protocol):
@@ -233,7 +235,7 @@ async def streams(job: dict[str, Any]) -> list[dict[str, Any]]:
         gaps = sorted(
             later[0] - earlier[0]
             for arrivals in good
-            for earlier, later in zip(arrivals, arrivals[1:], strict=False)
+            for earlier, later in itertools.pairwise(arrivals)
         )
         first = summary([arrivals[0][0] for arrivals in good])
         found.append(
@@ -246,11 +248,19 @@ async def streams(job: dict[str, Any]) -> list[dict[str, Any]]:
                 "gap_p50_ms": quantile(gaps, 0.50) * 1e3,
                 "gap_p99_ms": quantile(gaps, 0.99) * 1e3,
                 "gap_max_ms": (gaps[-1] if gaps else 0.0) * 1e3,
-                # the first and the last arrival carry several events by nature: the role, the usage
-                "merged": sum(n > 1 for arrivals in good for _, n in arrivals[1:-1]),
+                "merged": sum(merged(arrivals) for arrivals in good),
             }
         )
     return found
+
+
+def merged(arrivals: list[tuple[float, int]]) -> int:
+    """Arrivals with several events in the middle of a stream, where the provider sent them one by one.
+
+    At its beginning and end they come together by nature: the role with the first text, the last with the usage.
+    """
+    first, last = arrivals[0][0] + _EDGE_S, arrivals[-1][0] - _EDGE_S
+    return sum(count > 1 for at, count in arrivals if first < at < last)
 
 
 def main() -> None:

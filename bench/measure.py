@@ -15,7 +15,7 @@ from typing import Any
 from . import kernel
 from .gateways import Scenario, Target
 from .launch import Lab, Process
-from .load import Generator
+from .load import Generator, LoadError
 
 QUIET = 0.15
 """Share of the machine that others may use (or the hypervisor take) while a round still counts as quiet."""
@@ -30,7 +30,9 @@ class Plan:
     """How long and how often."""
 
     rounds: int
+    tries: int
     seconds: float
+    warm_seconds: float
     paced_seconds: float
 
 
@@ -49,26 +51,37 @@ class Bench:
     def closed(self, scenario: Scenario, connections: int) -> list[dict[str, Any]]:
         """CPU time and latency with N connections; one row for each target."""
         targets = [one for one in (self.direct, *self.targets) if one.serves(scenario)]
-        self.say(f"{scenario.title}, {connections} connections: {', '.join(t.name for t in targets)}")
+        self.say(
+            f"{scenario.title}, {connections} connections: {', '.join(t.name for t in targets)}"
+        )
 
         def one_round() -> dict[str, Numbers]:
             return {one.name: self._closed_once(one, scenario, connections) for one in targets}
 
-        rounds = quiet_rounds(one_round, self.plan.rounds)
+        rounds = quiet_rounds(one_round, self.plan.rounds, self.plan.tries)
         return rows(scenario.name, connections, rounds)
 
     def _closed_once(self, target: Target, scenario: Scenario, connections: int) -> Numbers:
         with self.lab.only(self.simulator, *processes(target)):
-            self.generator.closed(target, scenario, connections=connections, seconds=1)
+            self.generator.closed(
+                target, scenario, connections=connections, seconds=self.plan.warm_seconds
+            )
             before, began, spent = kernel.busy(), time.monotonic(), self._spent(target)
             children = child_cpu_s()
             load = self.generator.closed(
-                target, scenario, connections=connections, seconds=self.plan.seconds
+                target,
+                scenario,
+                connections=connections,
+                seconds=self.plan.seconds * target.patience,
             )
             time.sleep(_SETTLE_S)
             used = [after - was for after, was in zip(self._spent(target), spent, strict=True)]
             ours = sum(used) + child_cpu_s() - children
             noise = disturbance(before, ours, time.monotonic() - began)
+        if not load.requests:
+            raise LoadError(
+                f"{target.name} answered nothing to {scenario.name!r} ({load.errors} errors)"
+            )
         return {
             "requests": load.requests,
             "errors": load.errors,
@@ -98,7 +111,7 @@ class Bench:
             def one_round(pair: tuple[Target, Target] = pair) -> dict[str, Numbers]:
                 return self._paced_once(pair, scenario, rate, streams)
 
-            rounds = quiet_rounds(one_round, self.plan.rounds)
+            rounds = quiet_rounds(one_round, self.plan.rounds, self.plan.tries)
             made = rows(scenario.name, 0, rounds)
             found += made if not found else made[1:]
         return found
@@ -117,8 +130,7 @@ class Bench:
             ours = sum(used) + child_cpu_s() - children
             noise = disturbance(before, ours, time.monotonic() - began)
         numbers = {
-            one.name: {**answer, "noise": noise}
-            for one, answer in zip(pair, answers, strict=True)
+            one.name: {**answer, "noise": noise} for one, answer in zip(pair, answers, strict=True)
         }
         numbers[target.name]["cpu_ms"] = used[1] / max(numbers[target.name]["requests"], 1) * 1e3
         return numbers
@@ -144,11 +156,11 @@ def disturbance(before: kernel.Busy, ours_s: float, wall_s: float) -> float:
 
 
 def quiet_rounds(
-    one_round: Callable[[], dict[str, Numbers]], wanted: int
+    one_round: Callable[[], dict[str, Numbers]], wanted: int, tries: int
 ) -> list[dict[str, Numbers]]:
-    """Make rounds until `wanted` were quiet, at most twice as many; then the quietest count."""
+    """Make rounds until `wanted` were quiet, at most `tries`; then the quietest count."""
     made: list[dict[str, Numbers]] = []
-    while len(made) < wanted * 2 and sum(noise(one) <= QUIET for one in made) < wanted:
+    while len(made) < tries and sum(noise(one) <= QUIET for one in made) < wanted:
         made.append(one_round())
     return sorted(made, key=noise)[:wanted]
 
@@ -171,6 +183,13 @@ def rows(scenario: str, connections: int, rounds: list[dict[str, Numbers]]) -> l
                     row[f"added_{name}"] = statistics.median(
                         one[target][name] - one["direct"][name] for one in rounds
                     )
+        if "cpu_ms" in row:
+            spent = [one[target]["cpu_ms"] for one in rounds]
+            row["cpu_ms_low"], row["cpu_ms_high"] = min(spent), max(spent)
+            if "bare" in rounds[0]:
+                row["cpu_of_bare"] = statistics.median(
+                    one[target]["cpu_ms"] / one["bare"]["cpu_ms"] for one in rounds
+                )
         row["errors"] = sum(one[target]["errors"] for one in rounds)
         row["rounds"] = len(rounds)
         found.append(row)

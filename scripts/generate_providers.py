@@ -51,9 +51,18 @@ def differences(dialect: Dialect) -> str:
 def row(dialect: Dialect) -> str:
     """One line of the table."""
     key = code(dialect.key_variables) + (" (optional)" if dialect.auth == "none" else "")
-    address = f"`{dialect.base_url}{dialect.base_suffix}`" if dialect.base_url else "`api_base` needed"
+    address = (
+        f"`{dialect.base_url}{dialect.base_suffix}`" if dialect.base_url else "`api_base` needed"
+    )
     served = ", ".join(name for name in PATHS if name in dialect.operations)
-    cells = [f"`{dialect.name}`", served, key, code(dialect.base_variables), address, differences(dialect)]
+    cells = [
+        f"`{dialect.name}`",
+        served,
+        key,
+        code(dialect.base_variables),
+        address,
+        differences(dialect),
+    ]
     return f"| {' | '.join(cells)} |"
 
 

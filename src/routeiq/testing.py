@@ -10,7 +10,6 @@ raises `AssertionError` with what was expected. Nothing here needs pytest.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from math import isfinite
@@ -18,7 +17,6 @@ from math import isfinite
 from routeiq.base import RoutingStrategy
 from routeiq.types import (
     Candidate,
-    Capability,
     Decision,
     Deployment,
     LoadContext,
@@ -38,36 +36,32 @@ TEXTS = ("", "Hi!", "Prove that 2 + 2 = 4.", "你好,证明它。", "\U0001f600\
 
 def sample_request(text: str = "Compare TCP with UDP.") -> RoutingRequest:
     """A small chat request."""
-    tokens = 8 + len(text)
     return RoutingRequest(
-        id="check", operation="chat", model="auto", text=text, input_tokens=tokens
+        id="check", operation="chat", model="auto", text=text, input_tokens=8 + len(text)
     )
 
 
 def sample_candidates(count: int) -> list[Candidate]:
     """Candidates of mixed kinds: each third without a price, each fourth without a latency."""
-    return [
-        Candidate(
-            deployment=Deployment(
-                id=f"deployment-{i}",
-                group=f"modèle-{i}",
-                provider="openai",
-                model=f"model-{i}",
-                weight=float(i % 5) or None,
-                facts=ModelFacts()
-                if i % 3 == 2
-                else ModelFacts(
-                    input_usd_per_token=(i + 1) * 1e-7,
-                    output_usd_per_token=(i + 1) * 4e-7,
-                    capabilities=frozenset(Capability),
-                ),
-            ),
-            cost_usd=None if i % 3 == 2 else (i + 1) * 1e-4,
-            latency_s=None if i % 4 == 3 else 0.1 * (i + 1),
-            in_flight=i % 2,
-        )
-        for i in range(count)
-    ]
+    return [_sample(index, priced=index % 3 != 2) for index in range(count)]
+
+
+def _sample(index: int, *, priced: bool) -> Candidate:
+    price = (index + 1) * 1e-7 if priced else None
+    deployment = Deployment(
+        id=f"deployment-{index}",
+        group=f"modèle-{index}",
+        provider="openai",
+        model=f"model-{index}",
+        weight=float(index % 5) or None,
+        facts=ModelFacts(input_usd_per_token=price, output_usd_per_token=price),
+    )
+    return Candidate(
+        deployment=deployment,
+        cost_usd=(index + 1) * 1e-4 if priced else None,
+        latency_s=None if index % 4 == 3 else 0.1 * (index + 1),
+        in_flight=index % 2,
+    )
 
 
 def strategy_checks() -> list[StrategyCheck]:
@@ -87,10 +81,10 @@ def strategy_checks() -> list[StrategyCheck]:
 
 
 def check_declares_itself(factory: StrategyFactory) -> None:
-    """`name` is a non-empty string; the options' defaults are usable and refuse unknown names."""
+    """`name` is a non-empty string; the options refuse unknown names."""
     strategy = factory()
-    _require(bool(strategy.name) and strategy.name == strategy.name.strip(), "`name` must be set")
-    _require(type(strategy).Options.model_config.get("extra") == "forbid", "Options must be strict")
+    _require(bool(strategy.name.strip()), "`name` must be set")
+    _require(strategy.Options.model_config.get("extra") == "forbid", "Options must be strict")
 
 
 def check_scores_are_finite_and_match_candidates(factory: StrategyFactory) -> None:
@@ -127,7 +121,7 @@ def check_takes_a_thousand_candidates(factory: StrategyFactory) -> None:
 def check_changes_nothing_it_was_given(factory: StrategyFactory) -> None:
     """The list of candidates is as it was."""
     candidates = sample_candidates(5)
-    before = copy.copy(candidates)
+    before = list(candidates)
     _loaded(factory).score(sample_request(), candidates)
     _require(candidates == before, "`score` must not change the candidates")
 
@@ -146,22 +140,16 @@ def check_repeats_itself(factory: StrategyFactory) -> None:
 
 
 def check_learns_without_failing(factory: StrategyFactory) -> None:
-    """`observe` takes successes and failures, also of deployments it never scored."""
+    """`observe` takes successes and failures."""
     strategy = _loaded(factory)
     deployment = sample_candidates(1)[0].deployment
-    ranked = Ranked(deployment=deployment, score=0.5, utility=0.5)
+    ranking = (Ranked(deployment=deployment, score=0.5, utility=0.5),)
     decision = Decision(
-        id="d", requested="auto", strategy=strategy.name, reason="", ranking=(ranked,)
+        id="d", requested="auto", strategy=strategy.name, reason="", ranking=ranking
     )
-    for answered, status in ((deployment, 200), (None, 502)):
-        kind = "error" if answered is None else "success"
-        outcome = Outcome(
-            kind="success" if kind == "success" else "error",
-            status=status,
-            deployment=answered,
-            attempts=(),
-            latency_ms=1.0,
-        )
+    good = Outcome(kind="success", status=200, deployment=deployment, attempts=(), latency_ms=1.0)
+    bad = Outcome(kind="error", status=502, deployment=None, attempts=(), latency_ms=1.0)
+    for outcome in (good, bad):
         strategy.observe(decision, outcome)
     _scores(strategy, sample_request(), sample_candidates(2))
 
@@ -178,18 +166,15 @@ def check_loads_and_closes_twice(factory: StrategyFactory) -> None:
 def check_stays_within_the_time_budget(factory: StrategyFactory) -> None:
     """`score` over ten candidates, best of many runs, unless the strategy says it is `cpu_bound`."""
     strategy = _loaded(factory)
-    if strategy.traits.cpu_bound:
-        return
     candidates = sample_candidates(10)
-    best = min(_seconds(strategy, candidates) for _ in range(50))
+    times = []
+    for _ in range(0 if strategy.traits.cpu_bound else 50):
+        request = sample_request()
+        start = time.perf_counter()
+        strategy.score(request, candidates)
+        times.append(time.perf_counter() - start)
+    best = min(times, default=0.0)
     _require(best <= BUDGET_S, f"`score` took {best * 1e3:.3f} ms; declare `cpu_bound`?")
-
-
-def _seconds(strategy: RoutingStrategy, candidates: Sequence[Candidate]) -> float:
-    request = sample_request()
-    start = time.perf_counter()
-    strategy.score(request, candidates)
-    return time.perf_counter() - start
 
 
 def _context() -> LoadContext:

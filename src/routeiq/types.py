@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from routeiq.values import value
+
 Operation = Literal["chat", "completions", "embeddings", "responses"]
 Lane = Literal["native", "litellm"]
 
@@ -28,7 +30,7 @@ class Capability(StrEnum):
     REASONING = "reasoning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ModelFacts:
     """What is known about a model: prices, windows, capabilities. Unknown stays `None`.
 
@@ -49,7 +51,7 @@ class ModelFacts:
     source: str = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Deployment:
     """One place a model group can be called at: an entry of `model_list`, resolved.
 
@@ -71,7 +73,7 @@ class Deployment:
     region: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RoutingRequest:
     """What the router may know about a request, parsed once from its body and headers.
 
@@ -97,7 +99,7 @@ class RoutingRequest:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Candidate:
     """A deployment that is still eligible for this request, with what is predicted for it.
 
@@ -111,7 +113,7 @@ class Candidate:
     in_flight: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Ranked:
     """A candidate's place in a decision: its score, what the objective made of it."""
 
@@ -122,7 +124,7 @@ class Ranked:
     latency_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Exclusion:
     """A deployment that was not considered, and why, in words for a person."""
 
@@ -130,7 +132,7 @@ class Exclusion:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     """Which deployment is called, which come after it, and why.
 
@@ -156,7 +158,7 @@ class Decision:
         return self.ranking[0].deployment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Usage:
     """Tokens as the provider counted them; `None` where it did not say."""
 
@@ -166,7 +168,7 @@ class Usage:
     reasoning_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Attempt:
     """One call upstream. `status` is `None` where no response line arrived; `error` is our code for it."""
 
@@ -179,7 +181,7 @@ class Attempt:
 OutcomeKind = Literal["success", "error", "client_disconnected", "stream_cut"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outcome:
     """What really happened: the only source of headers, log line, metric, span and record.
 
@@ -197,7 +199,7 @@ class Outcome:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class StrategyTraits:
     """What the router must know about a strategy without running it.
 

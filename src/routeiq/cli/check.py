@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import yaml
 
 from routeiq.config.loader import inspect_config
 from routeiq.config.model import Config
-from routeiq.config.section import BUILTIN_PROFILES
 from routeiq.config.settings import SECRET_FIELDS, Settings, env_name
 from routeiq.exceptions import ConfigError, InvalidRequest, Problem
 from routeiq.gateway.runtime import build
@@ -100,8 +100,9 @@ def describe(config: Config, resolved: Resolved) -> dict[str, Any]:
         "profile": section.profile,
         "profiles": {name: one.description for name, one in section.all_profiles().items()},
         "fallbacks": {
-            kind: {name: list(targets) for name, targets in getattr(router, kind).items()}
+            kind: {name: list(targets) for name, targets in rules.items()}
             for kind in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+            if (rules := getattr(router, kind))
         },
         "default_fallbacks": list(router.default_fallbacks),
         "master_key": MASK if config.master_key else None,
@@ -165,65 +166,39 @@ def describe_setting(config: Config, field: str) -> dict[str, Any]:
 
 
 def text(report: dict[str, Any], problems: Sequence[Problem]) -> str:
-    """The report for people."""
-    lines = understood(report) if "source" in report else []
-    for problem in problems:
-        lines.append(f"{problem.severity}: {problem}")
+    """The report for people: models as a table, the rest as YAML."""
+    lines = []
+    if "models" in report:
+        rest = {
+            k: v for k, v in report.items() if k not in ("ok", "models", "settings", "problems")
+        }
+        settings = {
+            one["name"]: f"{'-' if one['value'] in (None, ()) else one['value']}  ({one['source']})"
+            for one in report["settings"]
+        }
+        lines += ["models:", *table([model_row(one) for one in report["models"]]), ""]
+        written = {key: value for key, value in rest.items() if value not in ({}, [], None, "")}
+        lines += [yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)]
+        lines += ["settings:", *table(list(settings.items())), ""]
+    lines += [f"{problem.severity}: {problem}" for problem in problems]
     count = sum(problem.severity == "error" for problem in problems)
-    warned = len(problems) - count
     verdict = "The gateway would not start" if count else "The gateway would start"
-    return "\n".join([*lines, f"{verdict}: {count} error(s), {warned} warning(s)."])
+    return "\n".join([*lines, f"{verdict}: {count} error(s), {len(problems) - count} warning(s)."])
 
 
-def price(one: Mapping[str, Any]) -> str:
-    """What a model costs, in words."""
+def model_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """A model in columns: name, lane, provider, address, price."""
     known = [
         f"${one[key]:g} {word}"
         for key, word in (("input_usd_per_mtok", "in"), ("output_usd_per_mtok", "out"))
         if one[key] is not None
     ]
-    return f"{', '.join(known)} per Mtok" if known else "price unknown"
+    price = f"{', '.join(known)} per Mtok" if known else "price unknown"
+    where = f"{one['provider']}: {one['model']}"
+    return one["name"], f"{one['lane']} lane", where, one["url"] or "-", price
 
 
-def understood(report: dict[str, Any]) -> list[str]:
-    """Everything but the problems."""
-    lines = [f"Read from {report['source']}", "", "Models"]
-    lines += table(
-        (
-            one["name"],
-            one["lane"],
-            f"{one['provider']}: {one['model']}",
-            one["url"] or "-",
-            price(one),
-        )
-        for one in report["models"]
-    )
-    lines += ["", f"Routing: strategy {report['strategy']}, balancing {report['balancing']}"]
-    lines += table((f"group {name}", ", ".join(them)) for name, them in report["groups"].items())
-    lines += table((f"alias {name}", them) for name, them in report["aliases"].items())
-    for kind, rules in report["fallbacks"].items():
-        lines += table((kind, name, "→ " + ", ".join(them)) for name, them in rules.items())
-    if report["default_fallbacks"]:
-        lines += table([("default_fallbacks", ", ".join(report["default_fallbacks"]))])
-    lines += ["", f"Profiles (default: {report['profile']})"]
-    lines += table(
-        (name, about or "", "" if name in BUILTIN_PROFILES else "(own)")
-        for name, about in report["profiles"].items()
-    )
-    lines += ["", "Settings"]
-    lines += table(
-        (one["name"], str(one["value"] if one["value"] not in (None, ()) else "-"), one["source"])
-        for one in report["settings"]
-    )
-    return [*lines, ""]
-
-
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with aligned columns."""
-    kept = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in kept) for i in range(len(kept[0]))] if kept else []
-    return [
-        "  "
-        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in kept
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

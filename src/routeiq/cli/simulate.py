@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import ssl
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def simulate(
         raise click.UsageError("--tls-cert and --tls-key go together: give both or neither.")
     tls = _tls(tls_cert, tls_key) if tls_cert and tls_key else None
     found = CATALOGUE if models is None else load_models(models)
-    simulator = Simulator(found, host=host, port=port, latency=latency, tls=tls)
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # inherited by the simulator's thread
     try:
-        simulator.run(lambda url: click.echo(f"simulator listening on {url}"))
+        with Simulator(found, host=host, port=port, latency=latency, tls=tls) as simulator:
+            click.echo(f"simulator listening on {simulator.url}")
+            signal.sigwait(signals)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from error
 

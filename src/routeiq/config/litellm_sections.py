@@ -161,6 +161,9 @@ class ModelAlias(Read):
     hidden: bool = False
 
 
+Alias = Annotated[ModelAlias, BeforeValidator(_alias, json_schema_input_type=str | ModelAlias)]
+
+
 class LiteLLMGroup(Read):
     """An entry of `routing_groups`: becomes one of `routeiq.groups`."""
 
@@ -189,7 +192,7 @@ class RouterSettings(Reliability):
     stream_timeout: Seconds | None = None
     retry_after: NonNegative | None = None
     cooldown_time: NonNegative | None = None
-    model_group_alias: dict[str, Annotated[ModelAlias, BeforeValidator(_alias)]] | None = None
+    model_group_alias: dict[str, Alias] | None = None
     enable_tag_filtering: bool | None = None
     routing_groups: tuple[LiteLLMGroup, ...] | None = None
 

@@ -10,14 +10,14 @@ from typing import Any
 from routeiq.exceptions import ConfigError, Problem
 
 from .deployments import deployments
-from .document import Document, Map, merged_environ, read_document
+from .document import Document, Place, merged_environ, read_document
 from .environment import environment_deployments
 from .litellm_sections import BALANCING, ConfigFile
 from .model import Config, RouterConfig
 from .references import reference_problems
 from .section import RouteIQSection, RoutingGroup
 from .settings import Settings
-from .validation import Place, key_text, validate
+from .validation import key_text, validate
 
 DEFAULT_PATHS = ("config.yaml", "/app/config/config.yaml")
 """Read where they exist and neither `--config` nor LITELLM_CONFIG_PATH names another."""
@@ -41,7 +41,7 @@ def inspect_config(
     """The configuration as far as it can be understood, with everything that is to be said about it."""
     problems: list[Problem] = []
     file = find_config(path, environ)
-    document = Document(root=Map())
+    document = Document()
     if file is not None:
         try:
             document = read_document(Path(file), environ, problems)
@@ -49,14 +49,9 @@ def inspect_config(
             return None, in_order([*problems, *error.problems])
     merged = merged_environ(document.root, environ)
     settings, found = Settings.from_environ(merged)
-    own = document.at(("environment_variables",))
     for problem in found:
-        place = (
-            document.where(("environment_variables", problem.key))
-            if problem.key in (own or ())
-            else ""
-        )
-        problems.append(replace(problem, file=place))
+        mark = document.marks.get(("environment_variables", problem.key), "")
+        problems.append(replace(problem, file=mark))
     written = validate(document, problems)
     if written is None:
         return None, in_order(problems)
@@ -74,7 +69,7 @@ def inspect_config(
         source=file or "environment",
         digest=document.digest,
     )
-    problems += _remarks(config, written, document, environ)
+    problems += _remarks(config, written, document)
     problems += reference_problems(config, document)
     sorted_ = in_order(problems)
     notes = tuple(problem for problem in sorted_ if problem.severity == "warning")
@@ -131,9 +126,7 @@ def _with_groups(written: ConfigFile) -> RouteIQSection:
     return written.routeiq.model_copy(update={"groups": {**theirs, **written.routeiq.groups}})
 
 
-def _remarks(
-    config: Config, written: ConfigFile, document: Document, environ: Mapping[str, str]
-) -> Iterator[Problem]:
+def _remarks(config: Config, written: ConfigFile, document: Document) -> Iterator[Problem]:
     """What works, but perhaps not as it was meant."""
 
     def remark(path: Place, message: str, fix: str) -> Problem:
@@ -153,7 +146,3 @@ def _remarks(
     if config.master_key == "sk-1234":
         message = "is the example of LiteLLM's documentation: everybody knows it."
         yield remark(place, message, "Use the output of `openssl rand -hex 24`.")
-    for name, value in written.environment_variables.items():
-        if name in environ and str(value) != environ[name]:
-            message = "has another value in the environment, which wins."
-            yield remark(("environment_variables", name), message, "Keep one of the two.")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from routeiq.exceptions import ConfigError, Problem
 from routeiq.registry import strategy_class
 
-from .document import Document, Part
+from .document import Document, Place
 from .model import Config
 from .names import near
 from .section import StrategyChoice
@@ -39,42 +39,26 @@ def reference_problems(config: Config, document: Document) -> Iterator[Problem]:
 
 
 def _model_names(config: Config, document: Document) -> Iterator[Problem]:
-    router = config.router
+    router, section = config.router, config.routeiq
     groups = {place.group for place in config.deployments}
-    known = groups | {
-        *router.aliases,
-        *config.routeiq.groups,
-        *config.routeiq.all_profiles(),
-        "auto",
-    }
-    patterns = [name for name in groups if "*" in name]
-    named: list[tuple[str, str]] = [
-        (f"router_settings.model_group_alias.{alias}", name)
-        for alias, name in router.aliases.items()
-    ]
+    known = groups | {*router.aliases, *section.groups, *section.all_profiles(), "auto"}
+    named = [(f"model_group_alias.{alias}", name) for alias, name in router.aliases.items()]
     for kind in _FALLBACKS:
         for source, targets in getattr(router, kind).items():
             named += [(f"{kind}.{source}", name) for name in targets]
     named += [("default_fallbacks", name) for name in router.default_fallbacks]
     for key, name in named:
-        if name not in known and not any(fnmatchcase(name, pattern) for pattern in patterns):
-            section = next(
-                (
-                    s
-                    for s in ("router_settings", "litellm_settings")
-                    if document.at((s, key.split(".")[0]))
-                ),
-                "",
-            )
-            full = key if key.startswith("router_settings.") else f"{section}.{key}"
-            file = document.where(tuple(full.split(".")[:2]))
+        if name not in known and not any("*" in g and fnmatchcase(name, g) for g in groups):
+            option = key.partition(".")[0]
+            there = document.at(("router_settings", option)) is not None
+            place = ("router_settings" if there else "litellm_settings", option)
+            message = f"no model group is called {name!r}."
             fix = near(name, known, "Add it to model_list, or remove it here.")
-            yield Problem(
-                key=full, message=f"no model group is called {name!r}.", fix=fix, file=file
-            )
+            file = document.where(place)
+            yield Problem(key=f"{place[0]}.{key}", message=message, fix=fix, file=file)
 
 
-def _strategies(config: Config) -> Iterator[tuple[tuple[Part, ...], StrategyChoice | str | None]]:
+def _strategies(config: Config) -> Iterator[tuple[Place, StrategyChoice | str | None]]:
     section = config.routeiq
     yield ("ROUTEIQ_STRATEGY",), config.settings.strategy
     yield ("routeiq", "strategy"), section.strategy
@@ -85,7 +69,7 @@ def _strategies(config: Config) -> Iterator[tuple[tuple[Part, ...], StrategyChoi
 
 
 def _strategy_problems(
-    path: tuple[Part, ...], choice: StrategyChoice | str, document: Document
+    path: Place, choice: StrategyChoice | str, document: Document
 ) -> Iterator[Problem]:
     key, file = ".".join(map(str, path)), document.where(path)
     name, options = (choice, {}) if isinstance(choice, str) else (choice.name, choice.options)

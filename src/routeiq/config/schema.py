@@ -26,6 +26,9 @@ def json_schema() -> dict[str, Any]:
         definition["properties"] = {
             name: _or_environment(rule) for name, rule in definition.get("properties", {}).items()
         }
+    schema["properties"] = {
+        name: {"anyOf": [rule, {"type": "null"}]} for name, rule in schema["properties"].items()
+    }
     schema["title"] = "RouteIQ config.yaml"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

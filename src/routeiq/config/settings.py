@@ -23,7 +23,7 @@ _SHARED_NAMES = {"config_path": "LITELLM_CONFIG_PATH", "master_key": "LITELLM_MA
 # Kubernetes describes every Service of a namespace to its pods; one that is called `routeiq` or
 # `routeiq-gateway` yields such names. They are not the operator's.
 _SERVICE_LINK = re.compile(
-    r"ROUTEIQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|PORT)"
+    r"ROUTEIQ_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
 )
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _OFF = frozenset({"", "0", "false", "no", "off"})
@@ -149,8 +149,8 @@ def _judge(name: str, value: str, redis_url: bool) -> Problem | None:
 
 def _judge_own(name: str, value: str) -> Problem | None:
     known = {env_name(field) for field in Settings.model_fields}
-    address = _SERVICE_ADDRESS.match(value)
-    if _SERVICE_LINK.fullmatch(name) and (address or not name.endswith("_PORT")):
+    address = name.endswith("_PORT") and _SERVICE_ADDRESS.match(value)
+    if address or _SERVICE_LINK.fullmatch(name):
         if name not in known:
             return None
         message = f"holds the address of a Kubernetes Service, {value!r}, and is ignored."

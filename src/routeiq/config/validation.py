@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from routeiq.exceptions import Problem
 
-from .document import ENVIRON, Document, Map, Part, child
+from .document import ENVIRON, Document, Place
 from .litellm_sections import (
     ConfigFile,
     GeneralSettings,
@@ -21,8 +20,7 @@ from .litellm_sections import (
     RouterSettings,
 )
 from .names import near, option_names
-
-Place = tuple[Part, ...]
+from .section import Section
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "top": ConfigFile,
@@ -105,16 +103,15 @@ def _problem(
 
 def _explain(document: Document, path: Place, kind: str, said: str) -> Problem:
     if kind == "extra_forbidden":
-        fix = near(
-            str(path[-1]), _fields_at(path[:-1]), f"Known: {', '.join(_fields_at(path[:-1]))}."
-        )
+        known = {name for section in Section.__subclasses__() for name in section.model_fields}
+        fix = near(str(path[-1]), known, "docs/reference/config.md lists what there is.")
         return _problem(document, path, "is not a known key.", fix)
     if kind == "missing":
         return _problem(document, path, "is missing.", "Add it.")
     value = document.at(path)
     if path in document.from_environ:
         shown = f"the value of {ENVIRON}{document.from_environ[path]}"
-    elif is_secret(path) or isinstance(value, Map | list):
+    elif is_secret(path) or isinstance(value, dict | list):
         shown = "the value"
     else:
         shown = repr(value)[:60]
@@ -125,53 +122,23 @@ def _explain(document: Document, path: Place, kind: str, said: str) -> Problem:
     return _problem(document, path, message, "")
 
 
-def _fields_at(path: Place) -> list[str]:
-    """The keys that the strict section at a path knows."""
-    kind: Any = ConfigFile
-    for part in path:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            info = kind.model_fields.get(str(part))
-            kind = info.annotation if info else None
-        else:
-            kind = get_args(kind)[-1 if get_origin(kind) is dict else 0]
-        kind = _essence(kind)
-    return (
-        sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
-    )
-
-
-def _essence(kind: Any) -> Any:
-    """The model or container inside `Annotated[...]` and `... | None`."""
-    if get_origin(kind) is Annotated:
-        return _essence(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        members = [_essence(member) for member in get_args(kind)]
-        rich = [
-            m
-            for m in members
-            if get_origin(m) or (isinstance(m, type) and issubclass(m, BaseModel))
-        ]
-        return (rich or members)[0]
-    return kind
-
-
 def _check_names(document: Document, problems: list[Problem]) -> set[Place]:
     """Judge each name in LiteLLM's sections; returns the places that are not read."""
     places: list[tuple[Place, str]] = [((), "top")]
     places += [
         ((name,), name) for name in ("router_settings", "litellm_settings", "general_settings")
     ]
-    entries = document.root.get("model_list")
+    entries = document.at(("model_list",))
     for index in range(len(entries) if isinstance(entries, list) else 0):
         places.append((("model_list", index), "model_list"))
         places += [(("model_list", index, name), name) for name in ("litellm_params", "model_info")]
     unread: set[Place] = set()
     for path, section in places:
         node = document.at(path)
-        for name in node if isinstance(node, Map) else ():
+        for name in node if isinstance(node, dict) else ():
             if name not in SECTIONS[section].model_fields:
                 here = (*path, name)
-                off = here not in document.from_environ and _is_off(child(node, name))
+                off = here not in document.from_environ and _is_off(node[name])
                 judged = _judge(section, name, off)
                 if judged is not None:
                     unread.add(here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from routeiq.exceptions import MethodNotAllowed, NotFound, RequestError
 from routeiq.gateway.admin import Admin
@@ -16,6 +17,7 @@ from routeiq.gateway.asgi import (
     Send,
     respond_error,
 )
+from routeiq.gateway.body import ClientDisconnected
 from routeiq.gateway.health import Health
 from routeiq.gateway.middleware import AdmissionMiddleware, BodyLimitMiddleware, RequestIDMiddleware
 from routeiq.gateway.models import Models
@@ -51,7 +53,7 @@ class Gateway:
         self._routes: Routes = {}
         for prefix in ("", "/v1"):
             for path, operation in OPERATIONS.items():
-                self._routes[prefix + path] = {"POST": self._operation(operation)}
+                self._routes[prefix + path] = {"POST": partial(runtime.pipeline.handle, operation)}
             self._routes[prefix + "/models"] = {"GET": models.list}
         self._routes.update(self.health.routes())
         self._routes.update(admin.routes())
@@ -68,19 +70,18 @@ class Gateway:
             )
         )
 
-    def _operation(self, operation: Operation) -> Handler:
-        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-            await self.runtime.pipeline.handle(operation, scope, receive, send)
-
-        return handle
-
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"unsupported ASGI scope {scope['type']!r}")
         try:
             await self._find(scope)(scope, receive, send)
+        except MethodNotAllowed as error:
+            allow = ", ".join(self._methods(scope["path"])).encode()
+            await respond_error(send, error, [(b"allow", allow)])
         except RequestError as error:
             await respond_error(send, error)
+        except ClientDisconnected:
+            return
         except asyncio.CancelledError:
             raise
         except Exception:  # the last fire-wall: no traceback may reach a client
@@ -90,15 +91,19 @@ class Gateway:
                 InternalError("The gateway failed on this request. Quote the x-request-id header."),
             )
 
+    def _methods(self, path: str) -> dict[str, Handler]:
+        methods = self._routes.get(path)
+        if methods is not None:
+            return methods
+        for prefix, handler in self._prefixes.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return {"GET": handler}
+        return {}
+
     def _find(self, scope: Scope) -> Handler:
         path: str = scope["path"]
-        methods = self._routes.get(path)
-        if methods is None:
-            for prefix, handler in self._prefixes.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    methods = {"GET": handler}
-                    break
-        if methods is None:
+        methods = self._methods(path)
+        if not methods:
             raise NotFound(f"There is no route {scope['method']} {path[:200]!r}.")
         found = methods.get(scope["method"])
         if found is None:

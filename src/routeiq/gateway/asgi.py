@@ -70,8 +70,10 @@ def error_body(error: RequestError) -> bytes:
 
 
 def error_headers(error: RequestError) -> list[Header]:
-    """Content type and, where a retry makes sense, when."""
+    """Content type and, where a retry makes sense, when; no more requests after a body that is not read."""
     headers = [JSON]
+    if error.status == 413:
+        headers.append((b"connection", b"close"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s + 0.499))))
     return headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from routeiq.exceptions import ConnectionLost, UpstreamError
 from routeiq.gateway.trace import Trace
@@ -157,12 +158,13 @@ class Attempts:
         try:
             response = await self._client.send("POST", call.url, call.headers, call.body, timeouts)
             try:
+                head = read_head(response.headers)
                 if response.status >= 400:
-                    return await self._refused(deployment, response)
-                if request.stream and is_event_stream(response.headers):
+                    return await self._refused(deployment, response, head)
+                if request.stream and head.media.startswith(b"text/event-stream"):
                     tap = UsageTap(request.operation, call.strip_usage)
-                    return await self._streaming(deployment, response, tap)
-                return await self._whole(deployment, request, response, settings)
+                    return await self._streaming(deployment, response, head, tap)
+                return await self._whole(deployment, request, response, head, settings)
             except BaseException:
                 response.close()
                 raise
@@ -170,20 +172,22 @@ class Attempts:
             verdict = classify(None, error, b"")
             return Failure(deployment=deployment, verdict=verdict, code=error.code)
 
-    async def _refused(self, deployment: Deployment, response: UpstreamResponse) -> Failure:
+    async def _refused(
+        self, deployment: Deployment, response: UpstreamResponse, head: Head
+    ) -> Failure:
         body = await response.read(ERROR_BODY_LIMIT)
         return Failure(
             deployment=deployment,
             verdict=classify(response.status, None, body),
             code=f"status_{response.status}",
             status=response.status,
-            headers=forwarded(response.headers),
+            headers=head.forwarded,
             body=body,
             retry_after_s=retry_after_s(response.headers, self._clock.wall()),
         )
 
     async def _streaming(
-        self, deployment: Deployment, response: UpstreamResponse, tap: UsageTap
+        self, deployment: Deployment, response: UpstreamResponse, head: Head, tap: UsageTap
     ) -> Reply:
         # The head is held until the first bytes: until then nothing was promised to the client and
         # another deployment can still answer. Headers without data would help no client.
@@ -195,7 +199,7 @@ class Attempts:
         return Reply(
             deployment=deployment,
             status=response.status,
-            headers=forwarded(response.headers),
+            headers=head.forwarded,
             body=first,
             response=response,
             chunks=chunks,
@@ -207,10 +211,11 @@ class Attempts:
         deployment: Deployment,
         request: RoutingRequest,
         response: UpstreamResponse,
+        head: Head,
         settings: CallSettings,
     ) -> Reply | Failure:
         body = await response.read(settings.max_response_bytes)
-        if not is_json(response.headers) or not looks_like_json(response.headers, body):
+        if not is_json(head, body):
             return Failure(
                 deployment=deployment,
                 verdict=Verdict.RETRY,
@@ -220,41 +225,42 @@ class Attempts:
         return Reply(
             deployment=deployment,
             status=response.status,
-            headers=forwarded(response.headers),
+            headers=head.forwarded,
             body=body,
             usage=usage_from_body(body, request.operation),
         )
 
 
-def forwarded(headers: Sequence[Header]) -> list[Header]:
-    """The provider's headers that may pass."""
-    return [(name, value) for name, value in headers if name in FORWARDED]
+class Head(NamedTuple):
+    """What matters of a response's head, read in one pass."""
+
+    forwarded: list[Header]
+    media: bytes
+    encoded: bool
 
 
-def content_type(headers: Sequence[Header]) -> bytes:
-    """The media type, lower case, empty where there is none."""
-    for name, value in headers:
-        if name == b"content-type":
-            return value.lower()
-    return b""
+def read_head(headers: Sequence[Header]) -> Head:
+    """The headers that may pass, the media type in lower case, and whether the body is compressed."""
+    passing, media, encoded = [], b"", False
+    for pair in headers:
+        name = pair[0]
+        if name in FORWARDED:
+            passing.append(pair)
+            if name == b"content-type":
+                media = pair[1].lower()
+            elif name == b"content-encoding":
+                encoded = True
+    return Head(passing, media, encoded)
 
 
-def is_event_stream(headers: Sequence[Header]) -> bool:
-    """Whether the answer is server-sent events."""
-    return content_type(headers).startswith(b"text/event-stream")
+def is_json(head: Head, body: bytes) -> bool:
+    """Whether a 200 answer is a whole JSON object, judged by its type and ends.
 
-
-def is_json(headers: Sequence[Header]) -> bool:
-    """Whether the answer says it is JSON."""
-    return b"json" in content_type(headers)
-
-
-def looks_like_json(headers: Sequence[Header], body: bytes) -> bool:
-    """Whether a 200 answer is a whole JSON object, judged by its ends; a compressed one is taken on trust."""
-    for name, _ in headers:
-        if name == b"content-encoding":
-            return True
-    return body[:64].lstrip()[:1] == b"{" and body[-64:].rstrip()[-1:] == b"}"
+    A compressed one is taken on trust.
+    """
+    if b"json" not in head.media:
+        return False
+    return head.encoded or (body[:64].lstrip()[:1] == b"{" and body[-64:].rstrip()[-1:] == b"}")
 
 
 def asked_usage(body: JsonObject) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from routeiq.gateway.trace import Trace
 from routeiq.ports import Header
 
@@ -14,6 +16,7 @@ CACHE_HEADERS: tuple[Header, ...] = (
 _CONTROL = bytes([*range(0x20), 0x7F])
 
 
+@lru_cache(maxsize=4096)  # the same few names and reasons, on every request
 def safe(value: str) -> bytes:
     """A header value from text that a client or provider may have influenced: ASCII, bounded, no controls."""
     return value[:MAX_VALUE].encode("ascii", "replace").translate(None, _CONTROL)
@@ -39,7 +42,7 @@ def decision_headers(trace: Trace) -> list[Header]:
         headers.append((b"x-routeiq-model", safe(trace.answered_by.group)))
         headers.append((b"x-routeiq-deployment", safe(trace.answered_by.id)))
     if trace.cost_usd is not None:
-        headers.append((b"x-routeiq-cost-usd", b"%.8f" % trace.cost_usd))
+        headers.append((b"x-routeiq-cost-usd", b"%.12f" % trace.cost_usd))
     return headers
 
 
@@ -59,7 +62,11 @@ def reason(trace: Trace) -> str:
 
 def server_timing(trace: Trace, total_ms: float) -> bytes:
     """The phases so far, in milliseconds, as the `Server-Timing` header has them."""
-    parts = [b"%b;dur=%.3f" % (name.encode(), ms) for name, ms in trace.phases]
-    parts.append(b"upstream;dur=%.3f" % trace.upstream_ms)
-    parts.append(b"total;dur=%.3f" % total_ms)
-    return b", ".join(parts)
+    auth, parse, route = trace.phases
+    return b"auth;dur=%.3f, parse;dur=%.3f, route;dur=%.3f, upstream;dur=%.3f, total;dur=%.3f" % (
+        auth * 1e3,
+        parse * 1e3,
+        route * 1e3,
+        trace.upstream_ms,
+        total_ms,
+    )

@@ -16,7 +16,7 @@ from routeiq.gateway.attempt import Attempts, Failure, Reply
 from routeiq.gateway.body import ClientDisconnected, decompress, parse_json, read_body
 from routeiq.gateway.caller import Caller
 from routeiq.gateway.headers import decision_headers
-from routeiq.gateway.stream import relay
+from routeiq.gateway.stream import drain_cut, relay
 from routeiq.gateway.trace import Trace
 from routeiq.gateway.watch import Disconnect
 from routeiq.ports import Clock
@@ -51,29 +51,21 @@ class Pipeline:
     async def handle(
         self, operation: Operation, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer one request. Only a cancellation from outside leaves by exception."""
+        """Answer one request. A cancellation is the client's leaving, or a drain that ran out of time."""
         trace = Trace(request_id=scope["request_id"], operation=operation, clock=self._clock)
-        disconnect = Disconnect(receive)
+        disconnect = Disconnect(scope)
         try:
             body = await self._admit(trace, scope, receive)
             disconnect.watch()
             await self._answer(trace, body, send, disconnect)
         except ClientDisconnected:
-            trace.kind, trace.status, trace.error = (
-                "client_disconnected",
-                499,
-                "client_disconnected",
-            )
+            trace.client_left()
         except asyncio.CancelledError:
-            if not disconnect.happened:
-                trace.error = "cancelled"
-                raise
             disconnect.absorb()
-            trace.kind, trace.status, trace.error = (
-                "client_disconnected",
-                499,
-                "client_disconnected",
-            )
+            if disconnect.happened:
+                trace.client_left()
+            else:
+                await self._cut(trace, send)
         except RequestError as error:
             trace.status, trace.error = error.status, error.code
             disconnect.ended()
@@ -82,21 +74,25 @@ class Pipeline:
             disconnect.ended()
             self._observe(trace)
 
+    async def _cut(self, trace: Trace, send: Send) -> None:
+        error = drain_cut()
+        if trace.answered_by is None:
+            await respond_error(send, error, decision_headers(trace))
+        trace.kind, trace.status, trace.error = "error", error.status, error.code
+
     async def _admit(self, trace: Trace, scope: Scope, receive: Receive) -> JsonObject:
         """Authenticate, read, parse and route; fills `trace.request` and `trace.decision`."""
         monotonic = self._clock.monotonic
         headers = scope["headers"]
         trace.principal = self._authenticator.authenticate(headers)
         start = monotonic()
-        trace.phases.append(("auth", (start - trace.started) * 1e3))
         raw = await read_body(receive)
         body = parse_json(await decompress(scope, raw, self._max_body_bytes))
         request = routing_request(trace, scope, body)
         trace.request = request
         parsed = monotonic()
-        trace.phases.append(("parse", (parsed - start) * 1e3))
         trace.decision = self._caller.decide(request)
-        trace.phases.append(("route", (monotonic() - parsed) * 1e3))
+        trace.phases = (start - trace.started, parsed - start, monotonic() - parsed)
         return body
 
     async def _answer(

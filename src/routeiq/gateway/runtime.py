@@ -7,12 +7,15 @@ with every problem found, and what ran before goes on.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from routeiq.access.authentication import Authenticator
 from routeiq.config.model import Config, DeploymentConfig
+from routeiq.config.settings import SECRET_FIELDS
 from routeiq.exceptions import ConfigError, Problem
 from routeiq.gateway.attempt import Attempts, CallSettings
 from routeiq.gateway.caller import Caller
@@ -67,13 +70,14 @@ class Accounts:
         self._decisions = decisions
         self._clock = clock
         self._access_log = access_log
+        self._worker_id = os.getpid()
 
     def observe(self, trace: Trace) -> None:
         """Tell the router, keep the record, write the line. Never raises: the answer has been sent."""
         decision, request = trace.decision, trace.request
         outcome = trace.outcome()
         if decision is None or request is None:
-            self._write(self._refusal(trace))
+            self._write("request refused", self._refusal(trace))
             return
         self._router.observe(decision, outcome)
         record = decision_record(
@@ -86,12 +90,10 @@ class Accounts:
         if trace.trace_id:
             record["trace_id"] = trace.trace_id
         self._decisions.add(record, decision, outcome)
-        self._write({"level": "INFO", "message": "routing decision completed", **record})
+        self._write("routing decision completed", record)
 
     def _refusal(self, trace: Trace) -> dict[str, Any]:
         return {
-            "level": "INFO",
-            "message": "request refused",
             "request_id": trace.request_id,
             "time": self._clock.wall(),
             "operation": trace.operation,
@@ -100,9 +102,17 @@ class Accounts:
             "duration_ms": trace.elapsed_ms(),
         }
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, message: str, record: dict[str, Any]) -> None:
+        """Queue a line with the fields that every log line has."""
         if self._access_log is not None:
-            self._access_log.write(record)
+            common = {
+                "timestamp": datetime.fromtimestamp(record["time"], UTC),
+                "level": "INFO",
+                "service": "routeiq",
+                "message": message,
+                "worker_id": self._worker_id,
+            }
+            self._access_log.write(common | record)
 
 
 def check_resolved(config: Config) -> Resolved:
@@ -282,7 +292,8 @@ def masked(config: Config) -> dict[str, Any]:
         "source": config.source,
         "digest": config.digest,
         "settings": {
-            **config.settings.model_dump(mode="json", exclude={"admin_keys"}),
+            **config.settings.model_dump(mode="json", exclude=set(SECRET_FIELDS)),
+            "master_key": "set" if config.master_key else None,
             "admin_keys": len(config.settings.admin_keys),
         },
         "router": {

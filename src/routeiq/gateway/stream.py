@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from routeiq.exceptions import UpstreamError, UpstreamFailed
+import asyncio
+from collections.abc import AsyncIterator
+
+from routeiq.exceptions import Draining, RequestError, UpstreamError, UpstreamFailed
 from routeiq.gateway.asgi import Send, error_body
 from routeiq.gateway.attempt import Attempts, Reply
 from routeiq.gateway.headers import decision_headers
 from routeiq.gateway.trace import Trace
 from routeiq.gateway.watch import Disconnect
 from routeiq.providers.pricing import cost_usd
-from routeiq.providers.sse import error_event
+from routeiq.providers.sse import UsageTap, error_event
 
 NO_BUFFERING = (b"x-accel-buffering", b"no")  # nginx would otherwise collect the events
 NO_STORE = (b"cache-control", b"no-cache")
@@ -24,6 +27,14 @@ class StreamCut(UpstreamFailed):
         super().__init__("The provider's stream ended before the answer was complete.")
 
 
+def drain_cut() -> Draining:
+    """What the client is told when the process must end before its answer did."""
+    return Draining(
+        "The gateway shut down before the answer was complete; send the request again.",
+        retry_after_s=1.0,
+    )
+
+
 async def relay(
     trace: Trace, reply: Reply, send: Send, disconnect: Disconnect, attempts: Attempts
 ) -> None:
@@ -31,34 +42,54 @@ async def relay(
     tap, chunks = reply.tap, reply.chunks
     if tap is None or chunks is None:
         raise TypeError("relay needs a streaming reply")
-    broken = False
+    failed: RequestError | None = None
     headers = [*reply.headers, NO_STORE, NO_BUFFERING, *decision_headers(trace)]
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        try:
-            out = tap.feed(reply.body)
-            if tap.first_content:
-                trace.first_token_ms = trace.elapsed_ms()
-            if out:
-                await send({"type": "http.response.body", "body": out, "more_body": True})
-            async for chunk in chunks:
-                out = tap.feed(chunk)
-                if trace.first_token_ms is None and tap.first_content:
-                    trace.first_token_ms = trace.elapsed_ms()
-                if out:
-                    await send({"type": "http.response.body", "body": out, "more_body": True})
-            last = tap.finish()
-            broken = not tap.finished
-        except UpstreamError as error:
-            last, broken = tap.finish(), True
-            trace.error = error.code
-        if broken:
-            last += error_event(error_body(StreamCut()), trace.operation)
-        trace.kind = "stream_cut" if broken else ("error" if tap.error else "success")
+        last, failed = await forward(trace, reply.body, chunks, tap, send, disconnect)
+        trace.kind = "error" if failed is not None or tap.error else "success"
+        if failed is not None:
+            last += error_event(error_body(failed), trace.operation)
+            trace.error = trace.error or failed.code
+            if isinstance(failed, StreamCut):
+                trace.kind = "stream_cut"
         disconnect.ended()
         await send({"type": "http.response.body", "body": last})
     finally:
         trace.usage = tap.usage
         if tap.usage is not None:
             trace.cost_usd = cost_usd(reply.deployment.facts, tap.usage)
-        attempts.end_stream(reply, broken=broken)
+        attempts.end_stream(reply, broken=isinstance(failed, StreamCut))
+
+
+async def forward(
+    trace: Trace,
+    first: bytes,
+    chunks: AsyncIterator[bytes],
+    tap: UsageTap,
+    send: Send,
+    disconnect: Disconnect,
+) -> tuple[bytes, RequestError | None]:
+    """Pass the pieces on; what is left to send at the end, and what the stream failed with."""
+    try:
+        out = tap.feed(first)
+        if tap.first_content:
+            trace.first_token_ms = trace.elapsed_ms()
+        if out:
+            await send({"type": "http.response.body", "body": out, "more_body": True})
+        async for chunk in chunks:
+            out = tap.feed(chunk)
+            if trace.first_token_ms is None and tap.first_content:
+                trace.first_token_ms = trace.elapsed_ms()
+            if out:
+                await send({"type": "http.response.body", "body": out, "more_body": True})
+    except UpstreamError as error:
+        trace.error = error.code
+        return tap.finish(), StreamCut()
+    except asyncio.CancelledError:
+        if disconnect.happened:
+            raise
+        disconnect.absorb()
+        return tap.finish(), drain_cut()
+    last = tap.finish()
+    return last, None if tap.finished else StreamCut()

@@ -6,6 +6,7 @@ and keeps it open across a worker's death: connections that wait in its queue ar
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -28,6 +29,7 @@ RESTART_MAX_S = 10.0
 HEALTHY_S = 30.0
 KILL_MARGIN_S = 5.0
 POLL_S = 0.05
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def default_workers() -> int:
@@ -120,6 +122,8 @@ class Supervisor:
         while self._pids or (self._due and not self._stopping):
             self._reap()
             if self._stopping:
+                # Kept open, the queue of a worker that has ended would still collect connections.
+                self._close_sockets()
                 deadline = deadline or (
                     time.monotonic() + self._config.settings.drain_timeout_seconds + KILL_MARGIN_S
                 )
@@ -134,16 +138,20 @@ class Supervisor:
     def _fork(self, index: int) -> None:
         parent = os.getpid()
         self._born[index] = time.monotonic()
+        # A signal that comes now waits: in the child our handler would stop its siblings, not itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid:
             self._pids[pid] = index
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             if self._stopping:  # told between two forks
                 os.kill(pid, signal.SIGTERM)
             return
         code = 1
         try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
@@ -157,8 +165,9 @@ class Supervisor:
         except Exception:
             logger.exception("worker failed")
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # closed, or a full disk: there is nobody to tell
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
 
     def _reap(self) -> None:
@@ -191,6 +200,10 @@ class Supervisor:
         for index in [one for one, due in self._due.items() if due <= now]:
             del self._due[index]
             self._fork(index)
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets:
+            sock.close()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True

@@ -20,8 +20,8 @@ from routeiq.types import (
 class Trace:
     """Mutable notes on one request; lives as long as the request does.
 
-    `phases` are (name, milliseconds) in order. `upstream_ms` is time spent waiting for providers, so
-    that the gateway's own share can be told.
+    `phases` are the seconds of authentication, parsing and routing. `upstream_ms` is time spent
+    waiting for providers, so that the gateway's own share can be told.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Trace:
         self.operation: Operation = operation
         self.clock = clock
         self.started = clock.monotonic()
-        self.phases: list[tuple[str, float]] = []
+        self.phases = (0.0, 0.0, 0.0)
         self.principal: Principal | None = None
         self.request: RoutingRequest | None = None
         self.decision: Decision | None = None
@@ -70,6 +70,10 @@ class Trace:
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""
         return (self.clock.monotonic() - self.started) * 1e3
+
+    def client_left(self) -> None:
+        """The client is gone; nginx's 499 says so in logs, nobody receives it."""
+        self.kind, self.status, self.error = "client_disconnected", 499, "client_disconnected"
 
     def require_decision(self) -> Decision:
         """The decision; calling this before routing is a mistake of ours that must be loud."""

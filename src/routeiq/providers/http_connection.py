@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from routeiq.exceptions import ConnectionLost, UpstreamError, UpstreamTimeout
 from routeiq.ports import Header, Timeouts
@@ -184,16 +184,13 @@ class Connection(asyncio.Protocol):
         phase, limit, since = "first_byte", limits.first_byte_s, self._written
         if self.state == BODY:
             phase, since = "idle", self._seen
-            limit = (
-                None if self._paused else limits.idle_s
-            )  # silence that we asked for is not theirs
+            limit = None if self._paused else limits.idle_s  # silence that we asked for
         when = since + limit if limit is not None else float("inf")
         if limits.total_s is not None and self._begun + limits.total_s < when:
             phase, limit, when = "total", limits.total_s, self._begun + limits.total_s
         if when <= now + 0.001:  # the resolution of uvloop's timers
-            self._fail(
-                UpstreamTimeout(f"{self.origin}: {phase} timeout of {limit:g} s", phase=phase)
-            )
+            message = f"{self.origin}: {phase} timeout of {limit:g} s"
+            self._fail(UpstreamTimeout(message, phase=phase))
         else:
             self._timer = self.loop.call_at(min(when, now + self._tick), self._check_time)
 
@@ -210,37 +207,30 @@ class Connection(asyncio.Protocol):
         self._overhead += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
-            if self.state < DONE:
-                self._fail(
-                    ConnectionLost(
-                        f"{self.origin}: the answer is not HTTP/1.1: {error.__context__ or error}"
-                    )
-                )
+        except (HttpParserError, HttpParserUpgrade) as error:
             self._keep = False
-        state = self.state
-        if state == HEAD:
-            if self._overhead > OVERHEAD_LIMIT:
-                self._fail(ConnectionLost(f"{self.origin}: the head of the answer is too long"))
-        elif state == BODY:
-            if self._overhead > OVERHEAD_LIMIT:
-                self._fail(ConnectionLost(f"{self.origin}: too much between two pieces of body"))
-            elif self._unread > self._high:
-                self._check_size()
-        waiter = self._waiter
+            if self.state < DONE:
+                reason = error.__context__ or error
+                self._fail(ConnectionLost(f"{self.origin}: the answer is not HTTP/1.1: {reason}"))
+        if self._overhead > OVERHEAD_LIMIT or self._unread > self._high:
+            self._check_size()
+        waiter, state = self._waiter, self.state
         if waiter is not None and state != HEAD and (state != BODY or not self._whole):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
     def _check_size(self) -> None:
-        if self._unread <= self._high or self.state != BODY:
+        if not HEAD <= self.state <= BODY:
             return
-        if self._whole:
-            self._fail(ConnectionLost(f"{self.origin}: body is longer than {self._high} bytes"))
-        elif not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
+        if self._overhead > OVERHEAD_LIMIT:
+            self._fail(ConnectionLost(f"{self.origin}: head, chunk sizes or trailers are too long"))
+        elif self._unread > self._high:
+            if self._whole:
+                self._fail(ConnectionLost(f"{self.origin}: body is longer than {self._high} bytes"))
+            elif not self._paused:
+                self._paused = True
+                self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
@@ -285,9 +275,9 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self.state = BODY
-        size = (
-            sum(len(n) + len(v) for n, v in self.headers) if self._overhead > OVERHEAD_LIMIT else 0
-        )
+        size = 0
+        if self._overhead > OVERHEAD_LIMIT:  # the head and what came with it
+            size = sum(len(name) + len(value) for name, value in self.headers)
         if size > OVERHEAD_LIMIT or len(self.headers) > HEADER_LIMIT or status < 100:
             raise ValueError("head out of bounds")  # arrives in data_received as a parser error
         if self._no_body:

@@ -56,14 +56,15 @@ class Pool:
         if fresh and self._idle and self.slots >= self._limit:
             self._idle[0].abort()
         while fresh or (connection := self.take()) is None:
-            if self.slots < self._limit:
+            if self.slots < self._limit or self._closed:
                 self.slots += 1
                 return await self._open(deadline)
             offered = await self._wait()
             if offered is None:
                 return await self._open(deadline)
-            if not offered.closed:
+            if not offered.transport.is_closing():
                 return offered
+            offered.abort()
         return connection
 
     async def _open(self, deadline: float | None) -> Connection:

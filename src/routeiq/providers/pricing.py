@@ -19,29 +19,11 @@ from routeiq.types import Capability, ModelFacts, Usage
 _TABLE = Path(__file__).parent / "data" / "models.json"
 _DATE = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4,6})$")
 # Billed like another provider's models of the same name, or the same provider under another name.
-_SAME_PRICES = {
-    "azure": "openai",
-    "text-completion-openai": "openai",
-    "ollama_chat": "ollama",
-    "qwen": "dashscope",
-}
-# Who makes models under names of their own: asked, in this order, for a name without a provider.
-_MAKERS = (
-    "openai",
-    "text-completion-openai",
-    "anthropic",
-    "cohere_chat",
-    "cohere",
-    "gemini",
-    "vertex_ai",
-    "mistral",
-    "deepseek",
-    "xai",
-    "moonshot",
-    "zai",
-)
-# LiteLLM needs no prefix for these makers' models, and neither do we.
-_BARE = frozenset(_MAKERS[:5]) | {"vertex_ai"}
+_SAME_PRICES = {"azure": "openai", "ollama_chat": "ollama", "qwen": "dashscope"}
+# Makers whose models LiteLLM, and so we, know without a prefix.
+_BARE = ("openai", "text-completion-openai", "anthropic", "cohere_chat", "cohere", "vertex_ai")
+# Who is asked, in this order, about a model of another seller.
+_MAKERS = (*_BARE, "gemini", "mistral", "deepseek", "xai", "moonshot", "zai")
 _FAMILIES = re.compile(r"(?P<openai>\*$|ft:|gpt-|chatgpt-|o\d)|(?P<anthropic>claude-)")
 
 
@@ -85,10 +67,8 @@ class PriceTable:
 
     def provider_of(self, model: str) -> str | None:
         """The provider of a name without prefix, as LiteLLM would guess it; `None` if nobody knows."""
-        for maker in _MAKERS:
-            if maker in _BARE and any(
-                name in self._models.get(maker, {}) for name in _names(model)
-            ):
+        for maker in _BARE:
+            if any(name in self._models.get(maker, {}) for name in _names(model)):
                 return maker
         match = _FAMILIES.match(model)
         return match.lastgroup if match else None

@@ -64,15 +64,10 @@ def split_model(entry: DeploymentConfig, table: PriceTable) -> tuple[str | None,
     prefix, slash, rest = entry.model.partition("/")
     if slash and (prefix in DIALECTS or prefix in LITELLM_PROVIDERS):
         return prefix, rest
-    if entry.api_base:
-        host = urlsplit(entry.api_base).hostname
-        for dialect in DIALECTS.values():
-            if (
-                host
-                and dialect.auth != "none"
-                and host == urlsplit(dialect.base_url or "").hostname
-            ):
-                return dialect.name, entry.model
+    host = _host(entry.api_base or "")
+    for dialect in DIALECTS.values():
+        if host and dialect.auth != "none" and host == _host(dialect.base_url or ""):
+            return dialect.name, entry.model
     provider = table.provider_of(entry.model)
     return provider or ("custom_openai" if entry.api_base else None), entry.model
 
@@ -144,10 +139,14 @@ class _Resolver:
         if dialect.azure:
             version = entry.api_version or self._environ("AZURE_API_VERSION") or AZURE_API_VERSION
             urls = azure_urls(base, version, model)
-        nested = next((path for path in entry.additional_drop_params if "." in path or "[" in path), None)
+        nested = next(
+            (path for path in entry.additional_drop_params if "." in path or "[" in path), None
+        )
         if nested is not None:
             text = f"only whole fields can be dropped, not {nested!r}."
-            self._problem(entry, "additional_drop_params", text, "Name a top-level field.", warning=True)
+            self._problem(
+                entry, "additional_drop_params", text, "Name a top-level field.", warning=True
+            )
         every = self._config.router.drop_params
         return Upstream(
             dialect=dialect,
@@ -169,19 +168,18 @@ class _Resolver:
         }
         if entry.organization:
             wanted["openai-organization"] = entry.organization
-        key = entry.api_key or self._environ(*dialect.key_variables)
-        token = dialect.azure and not authorised and not key
-        bearer = entry.azure_ad_token or self._environ("AZURE_AD_TOKEN") if token else None
         own = {name.lower(): value for name, value in entry.headers.items()}
-        if key and not authorised and dialect.auth == "api-key":
+        token = entry.azure_ad_token if dialect.azure else None
+        key = entry.api_key or (None if token else self._environ(*dialect.key_variables))
+        if dialect.azure and not key:
+            token = token or self._environ("AZURE_AD_TOKEN")
+        if authorised:
+            pass  # by the token file
+        elif key and dialect.auth == "api-key":
             wanted["api-key"] = key
-        elif (key or bearer) and not authorised:
-            wanted["authorization"] = f"Bearer {(key or bearer or '').strip()}"
-        elif (
-            not authorised
-            and dialect.auth != "none"
-            and not own.keys() & {"authorization", "api-key"}
-        ):
+        elif key or token:
+            wanted["authorization"] = f"Bearer {(key or token or '').strip()}"
+        elif dialect.auth != "none" and not own.keys() & {"authorization", "api-key"}:
             text = f"there is no API key for provider {dialect.name!r}."
             fix = f"Set api_key in the entry, or the variable {dialect.key_variables[0]}."
             self._problem(entry, "api_key", text, fix)
@@ -217,9 +215,8 @@ class _Resolver:
         base = base.strip()
         if "://" not in base and not entry.api_base:  # OLLAMA_HOST is often host:port only
             base = f"http://{base}"
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not base.isprintable():
-            text = f"{base!r} is not an http or https URL."
+        if not _host(base) or any(char in base for char in "?# ") or not base.isprintable():
+            text = f"{base!r} is not an http or https URL without a query."
             self._problem(entry, "api_base", text, "Write it like https://host/v1.")
             return None
         base = base.rstrip("/")
@@ -242,6 +239,15 @@ class _Resolver:
                 severity="warning" if warning else "error",
             )
         )
+
+
+def _host(url: str) -> str | None:
+    """The host of an http or https URL that can be connected to."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        return None
 
 
 def price_facts(price: Price) -> ModelFacts:

@@ -89,18 +89,6 @@ def header_value(text: str) -> bytes:
 class Upstream:
     """Turns a client's body into a provider's request."""
 
-    __slots__ = (
-        "_ask_usage",
-        "_defaults",
-        "_drops",
-        "_headers",
-        "_new_max",
-        "_prefix",
-        "_renames",
-        "_token",
-        "_urls",
-    )
-
     def __init__(
         self,
         *,

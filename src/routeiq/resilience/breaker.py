@@ -33,9 +33,7 @@ class Breaker:
         self.probing = False
 
     def allows(self, now: float) -> bool:
-        """Whether a call may be made: closed, or nobody is probing and the pause is over."""
-        if self.state == "closed":
-            return True
+        """Whether one that is not closed may be probed: the pause is over and nobody is at it."""
         return now >= self.until or (self.state == "half_open" and not self.probing)
 
     def must_open(self, now: float, window_s: float) -> bool:

@@ -153,11 +153,9 @@ class Catalog:
             else:  # more parts than places for them: the whole name goes up, as in LiteLLM
                 model = name
         known = self._facts_for(deployment.provider, model)
-        said = deployment.facts
-        given = {
-            key: getattr(said, key) for key in _FACTS if getattr(said, key) is not None
-        }  # no declared fact is lost to a table
-        return replace(deployment, group=name, model=model, facts=replace(known, **given))
+        said = {key: getattr(deployment.facts, key) for key in _FACTS}
+        said = {key: value for key, value in said.items() if value is not None}
+        return replace(deployment, group=name, model=model, facts=replace(known, **said))
 
     def _routing_groups(self, section: RouteIQSection) -> dict[str, Target]:
         targets: dict[str, Target] = {}

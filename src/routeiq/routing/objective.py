@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from routeiq.config.section import Profile
+from routeiq.types import Candidate
 
 
 def known_costs(costs: Sequence[float | None]) -> Sequence[float]:
@@ -24,21 +25,20 @@ def known_costs(costs: Sequence[float | None]) -> Sequence[float]:
 
 
 def utilities(
-    profile: Profile,
-    scores: Sequence[float],
-    costs: Sequence[float | None],
-    latencies: Sequence[float | None],
-) -> list[float]:
+    profile: Profile, scores: Sequence[float], candidates: Sequence[Candidate]
+) -> Sequence[float]:
     """The utility of each candidate for scores of kind `quality`."""
-    values = list(scores)
+    values = scores
     weight = profile.cost_weight
     if weight:
-        values = [s - weight * c for s, c in zip(scores, known_costs(costs), strict=True)]
+        costs = known_costs([candidate.cost_usd for candidate in candidates])
+        values = [s - weight * c for s, c in zip(scores, costs, strict=True)]
     weight = profile.latency_weight
     if weight:
-        lowest = min((latency for latency in latencies if latency is not None), default=0.0)
-        for index, latency in enumerate(latencies):
-            values[index] -= weight * (lowest if latency is None else latency)
+        known = [each.latency_s for each in candidates]
+        lowest = min((latency for latency in known if latency is not None), default=0.0)
+        waits = [lowest if latency is None else latency for latency in known]
+        values = [v - weight * s for v, s in zip(values, waits, strict=True)]
     return values
 
 

@@ -11,7 +11,6 @@ from routeiq.types import Candidate, Exclusion, RoutingRequest
 from .catalog import Target
 from .eligibility import Excluded, Slot, Why, outside_profile
 from .load import LoadTracker
-from .records import candidate
 
 TYPICAL_OUTPUT_TOKENS = 256
 """Predicted length of an answer where the request allows at least as much."""
@@ -50,24 +49,21 @@ def make_plan(
     ruled_out: list[Excluded] = []
     for group in target.groups:
         for deployment in sorted(group, key=lambda each: each.order):
-            slot = Slot(
-                deployment,
-                load.of(deployment.id),
-                routed=target.routed,
-                chat_only=target.chat_only,
-            )
+            books = load.of(deployment.id)
+            slot = Slot(deployment, books, routed=target.routed, chat_only=target.chat_only)
             if target.routed and outside_profile(deployment, profile):
                 ruled_out.append((slot, Why.PROFILE))
             else:
                 slots.append(slot)
+    in_words = [
+        Exclusion(deployment_id=slot.id, reason=f"{why} {profile_name!r}")
+        for slot, why in ruled_out
+    ]
     return Plan(
         target=target,
         slots=tuple(slots),
         ruled_out=tuple(ruled_out),
-        ruled_out_in_words=tuple(
-            Exclusion(deployment_id=slot.id, reason=f"{why} {profile_name!r}")
-            for slot, why in ruled_out
-        ),
+        ruled_out_in_words=tuple(in_words),
         groups=len(target.groups),
         single=len({slot.group for slot in slots}) == len(slots),
         strategy=strategy,
@@ -84,20 +80,14 @@ def _praise(profile: Profile) -> str:
     return f"best balance of quality and {' and '.join(parts)}"
 
 
-def expected_output_tokens(request: RoutingRequest) -> int:
-    """How long the answer will probably be, all choices together."""
-    if request.operation == "embeddings":
-        return 0
-    limit = request.max_output_tokens
-    if limit is None or limit > TYPICAL_OUTPUT_TOKENS:
-        limit = TYPICAL_OUTPUT_TOKENS
-    return limit * request.choices
-
-
 def candidates(slots: list[Slot], request: RoutingRequest, now: float) -> list[Candidate]:
     """The slots with what is predicted for this request; a cost is unknown where a price is."""
-    tokens_in = request.input_tokens
-    tokens_out = expected_output_tokens(request)
+    tokens_in, tokens_out = request.input_tokens, 0
+    if request.operation != "embeddings":
+        limit = request.max_output_tokens
+        if limit is None or limit > TYPICAL_OUTPUT_TOKENS:
+            limit = TYPICAL_OUTPUT_TOKENS
+        tokens_out = limit * request.choices
     stream = request.stream
     found = []
     for slot in slots:
@@ -106,5 +96,12 @@ def candidates(slots: list[Slot], request: RoutingRequest, now: float) -> list[C
             cost = tokens_in * slot.input_usd + tokens_out * (slot.output_usd or 0.0)
         load = slot.load
         seconds = load.expected_s(now, stream=stream)
-        found.append(candidate(slot.deployment, cost, seconds, load.in_flight))
+        found.append(
+            Candidate(
+                deployment=slot.deployment,
+                cost_usd=cost,
+                latency_s=seconds,
+                in_flight=load.in_flight,
+            )
+        )
     return found

@@ -10,7 +10,6 @@ from routeiq.types import Candidate, Ranked, RoutingRequest
 
 from .objective import ordered, utilities
 from .plan import Plan
-from .records import ranked
 from .strategy_set import StrategySet
 
 LONGEST_RANKING = 16
@@ -37,12 +36,22 @@ class Ranker:
         """Order the deployments of the one group that was asked for."""
         total = len(plan.slots)
         group = field[0].deployment.group
-        ranking, failed = self._balanced(request, field)
+        pairs, failed = self._balanced(request, field)
+        ranking = [
+            Ranked(
+                deployment=candidate.deployment,
+                score=score,
+                utility=score,
+                cost_usd=candidate.cost_usd,
+                latency_s=candidate.latency_s,
+            )
+            for candidate, score in pairs[:LONGEST_RANKING]
+        ]
         name = "configured order" if failed else self._balancing.name
         how = f"{name} over {len(field)} of {total} deployments" if total > 1 else "one deployment"
         hinted = None if request.hint is None else request.hint == group
         reason = f"{failed}{group} was asked for by name; {how}"
-        return ranking[:LONGEST_RANKING], self._balancing.name, reason, hinted
+        return ranking, self._balancing.name, reason, hinted
 
     def route(self, plan: Plan, request: RoutingRequest, field: list[Candidate]) -> Ranking:
         """Order the groups by the objective, and the deployments within each."""
@@ -51,63 +60,71 @@ class Ranker:
             members = _by_group(field)
             heads = [group[0] for group in members.values()]
         strategy, failed = plan.strategy, ""
+        comparable = strategy.traits.scores == "quality"
         scores = self._strategies.scores(strategy, request, heads)
         if scores is None:
             failed = f"strategy {strategy.name} failed, {self._balancing.name} instead; "
-            strategy = self._balancing
+            strategy, comparable = self._balancing, False
             scores = self._strategies.scores(strategy, request, heads) or [0.0] * len(heads)
         values, floor = scores, None
-        if strategy.traits.scores == "quality":
+        if comparable:
             floor = plan.profile.min_quality
-            costs = [head.cost_usd for head in heads]
-            values = utilities(plan.profile, scores, costs, [head.latency_s for head in heads])
+            values = utilities(plan.profile, scores, heads)
         order, good = ordered(values, scores, floor)
         hinted = None if request.hint is None else _hint_first(request.hint, heads, order)
         ranking: list[Ranked] = []
         for index in order[:LONGEST_RANKING]:
-            head, score, value = heads[index], scores[index], values[index]
-            group: Sequence[Candidate] = members[head.deployment.group] if members else ()
+            head = heads[index]
+            group: Sequence[Candidate] = members[head.deployment.group] if members else (head,)
             if len(group) > 1:
-                spread = self._spread(request, group, first=not ranking)
-                ranking += [ranked(candidate, score, value) for candidate in spread]
-            else:
-                ranking.append(ranked(head, score, value))
+                group = self._spread(request, group, first=not ranking)
+            for candidate in group:
+                ranking.append(  # noqa: PERF401 - mostly one a group: cheaper than a generator
+                    Ranked(
+                        deployment=candidate.deployment,
+                        score=scores[index],
+                        utility=values[index],
+                        cost_usd=candidate.cost_usd,
+                        latency_s=candidate.latency_s,
+                    )
+                )
         said = self._strategies.explanation(strategy, request)
-        why = _why(plan, strategy, heads[order[0]].deployment.group, len(heads), good, hinted)
+        chosen, by = heads[order[0]].deployment.group, "" if comparable else strategy.name
+        why = _why(plan, chosen, len(heads), by=by, good=good, hinted=hinted)
         reason = f"{failed}{said}; {why}" if said else failed + why
         return ranking[:LONGEST_RANKING], strategy.name, reason, hinted
 
     def _spread(
         self, request: RoutingRequest, group: Sequence[Candidate], *, first: bool
-    ) -> list[Candidate]:
+    ) -> Sequence[Candidate]:
         """The deployments of one group in the order in which they are tried."""
         if first:
-            by_id = {candidate.deployment.id: candidate for candidate in group}
-            ranking, _ = self._balanced(request, group)
-            return [by_id[each.deployment.id] for each in ranking]
+            return [candidate for candidate, _ in self._balanced(request, group)[0]]
         random = self._random
         return sorted(group, key=lambda each: (each.deployment.order, each.in_flight, random()))
 
     def _balanced(
         self, request: RoutingRequest, group: Sequence[Candidate]
-    ) -> tuple[list[Ranked], str]:
-        """Balancing among those of the lowest `order`; the others follow, least busy first."""
+    ) -> tuple[list[tuple[Candidate, float]], str]:
+        """Balancing among those of the lowest `order`; the others follow, least busy first.
+
+        Gives candidates with their scores, and what to say if balancing failed.
+        """
         lowest = group[0].deployment.order
         lead = [candidate for candidate in group if candidate.deployment.order == lowest]
-        rest = group[len(lead) :]
-        scores: list[float] = [0.0] * len(lead)
+        scores: Sequence[float] | None = None
         failed = ""
         if len(lead) > 1:
-            given = self._strategies.scores(self._balancing, request, lead)
-            if given is None:
+            scores = self._strategies.scores(self._balancing, request, lead)
+            if scores is None:
                 failed = f"balancing {self._balancing.name} failed; "
-            else:
-                scores = list(given)
+        scores = scores or [0.0] * len(lead)
         order = sorted(range(len(lead)), key=scores.__getitem__, reverse=True)
-        ranking = [ranked(lead[index], scores[index], scores[index]) for index in order]
-        if rest:
-            ranking += [ranked(c, 0.0, 0.0) for c in self._spread(request, rest, first=False)]
-        return ranking, failed
+        pairs = [(lead[index], scores[index]) for index in order]
+        if len(lead) < len(group):
+            rest = self._spread(request, group[len(lead) :], first=False)
+            pairs += [(candidate, 0.0) for candidate in rest]
+        return pairs, failed
 
 
 def _by_group(field: list[Candidate]) -> dict[str, list[Candidate]]:
@@ -127,22 +144,16 @@ def _hint_first(hint: str, heads: list[Candidate], order: list[int]) -> bool:
     return False
 
 
-def _why(
-    plan: Plan,
-    strategy: RoutingStrategy,
-    chosen: str,
-    eligible: int,
-    good: int,
-    hinted: bool | None,
-) -> str:
-    among = f"of {eligible} eligible models ({plan.groups} in {plan.target.name})"
+def _why(plan: Plan, chosen: str, eligible: int, *, by: str, good: int, hinted: bool | None) -> str:
+    """Why `chosen` is first of the `eligible`; `by` names a strategy that only orders."""
     if eligible == 1:
         return f"{chosen} is the only eligible model of {plan.groups} in {plan.target.name}"
+    among = f"of {eligible} eligible models ({plan.groups} in {plan.target.name})"
     if hinted:
         return f"{chosen} was hinted, {among}"
-    if strategy.traits.scores == "preference":
-        return f"{chosen} comes first by {strategy.name} {among}"
-    profile = plan.profile
+    if by:
+        return f"{chosen} comes first by {by} {among}"
     if good == 0:
-        return f"{chosen} has the best predicted quality, below the floor {profile.min_quality}, {among}"
+        floor = plan.profile.min_quality
+        return f"{chosen} has the best predicted quality, below the floor {floor}, {among}"
     return f"{chosen} has the {plan.praise} under profile {plan.profile_name} {among}"

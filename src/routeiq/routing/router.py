@@ -37,11 +37,9 @@ class Health(Protocol):
 
     def allows(self, id: str) -> bool:
         """Whether a call to this deployment may be made now."""
-        ...
 
     def retry_after_s(self, id: str) -> float:
         """Seconds until it may be."""
-        ...
 
 
 class Router:

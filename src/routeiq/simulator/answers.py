@@ -15,34 +15,39 @@ from routeiq.types import JsonObject
 
 from .behaviour import Behaviour
 from .models import SimulatedModel
-from .prompt import Prompt
+from .prompt import CHARACTERS_PER_TOKEN, Prompt
 
 _FILLER = "the answer goes on for as long as this model usually speaks, " * 64
-_CHARACTERS_PER_TOKEN = 4
 _MOST_TOKENS = 100_000
 _WORD = re.compile(r"\w+")
-_DEEPEST_SCHEMA = 8
+_DEEPEST_SCHEMA = 4
+_SIMPLE = {"string": "text", "integer": 1, "number": 1.5, "boolean": True}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Answer:
     """`text` is the tool's arguments where `tool` is called; `pieces` are its parts, if it is streamed."""
 
+    id: str
+    created: int
+    model: str
     text: str
     pieces: list[str]
     finish_reason: str
     right: bool
     input_tokens: int
     output_tokens: int
-    reasoning_tokens: int = 0
-    tool: str | None = None
+    reasoning_tokens: int
+    tool: str | None
+    count_usage: bool
 
 
-def answer(model: SimulatedModel, prompt: Prompt, behaviour: Behaviour) -> Answer:
-    """What `model` says to `prompt`: the same every time."""
+def answer(
+    model: SimulatedModel, prompt: Prompt, steer: Behaviour, *, number: int = 0, created: int = 0
+) -> Answer:
+    """What `model` says to `prompt`: the same every time, but for `number` in its ids and `created`."""
     right = model.is_right(prompt.text)
-    tokens = behaviour.tokens if behaviour.tokens is not None else model.output_tokens
-    reason = "stop"
+    tokens, reason = model.output_tokens if steer.tokens is None else steer.tokens, "stop"
     if prompt.max_tokens is not None and prompt.max_tokens < tokens:
         tokens, reason = max(prompt.max_tokens, 0), "length"
     tokens = min(tokens, _MOST_TOKENS)
@@ -52,25 +57,26 @@ def answer(model: SimulatedModel, prompt: Prompt, behaviour: Behaviour) -> Answe
         text = orjson.dumps(example(prompt.schema) or {"right": right}).decode()
     else:
         text = _words(model, right, tokens)
-    if behaviour.content_filter:
-        reason = "content_filter"
+    count = tokens if steer.chunks is None else steer.chunks
     return Answer(
+        id=f"sim{number}",
+        created=created,
+        model=model.name,
         text=text,
-        pieces=_cut(text, tokens if behaviour.chunks is None else behaviour.chunks)
-        if prompt.stream
-        else [],
-        finish_reason=reason,
+        pieces=_cut(text, count) if prompt.stream else [],
+        finish_reason="content_filter" if steer.content_filter else reason,
         right=right,
         input_tokens=prompt.input_tokens,
         output_tokens=tokens + model.reasoning_tokens,
         reasoning_tokens=model.reasoning_tokens,
         tool=prompt.tool[0] if prompt.tool else None,
+        count_usage=not steer.no_usage,
     )
 
 
 def _words(model: SimulatedModel, right: bool, tokens: int) -> str:
     start = f"{'Right' if right else 'Wrong'} answer by {model.name}: "
-    length = tokens * _CHARACTERS_PER_TOKEN
+    length = tokens * CHARACTERS_PER_TOKEN
     return (start + _FILLER * (length // len(_FILLER) + 1))[:length]
 
 
@@ -80,40 +86,34 @@ def _cut(text: str, count: int) -> list[str]:
     return [text[len(text) * i // count : len(text) * (i + 1) // count] for i in range(count)]
 
 
-def example(schema: JsonObject, root: JsonObject | None = None, depth: int = 0) -> Any:
+def example(schema: Any, root: JsonObject | None = None, depth: int = 0) -> Any:
     """A small value that fits a JSON Schema of the kind that tools and structured outputs use."""
-    root = schema if root is None else root
-    if depth > _DEEPEST_SCHEMA:
+    if not isinstance(schema, dict) or depth > _DEEPEST_SCHEMA:
         return None
+    root = schema if root is None else root
     if isinstance(ref := schema.get("$ref"), str):
         schema = _at(root, ref)
-    if "const" in schema or schema.get("enum"):
-        return schema["const"] if "const" in schema else schema["enum"][0]
-    for union in ("anyOf", "oneOf", "allOf"):
-        if (
-            isinstance(options := schema.get(union), list)
-            and options
-            and isinstance(options[0], dict)
-        ):
-            return example(options[0], root, depth + 1)
+    unions = [schema[key] for key in ("anyOf", "oneOf", "allOf") if schema.get(key)]
     kind = schema.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
+    if "const" in schema:
+        return schema["const"]
+    if isinstance(schema.get("enum"), list):
+        return next(iter(schema["enum"]), None)
+    if unions and isinstance(unions[0], list):
+        return example(unions[0][0], root, depth + 1)
     if kind == "array":
-        items = schema.get("items")
-        return [example(items, root, depth + 1)] if isinstance(items, dict) else []
-    if kind in ("object", None):
-        found = schema.get("properties")
-        properties = found if isinstance(found, dict) else {}
-        return {
-            k: example(v, root, depth + 1) for k, v in properties.items() if isinstance(v, dict)
-        }
-    simple = {"string": "text", "integer": 1, "number": 1.5, "boolean": True}
-    return simple.get(kind) if isinstance(kind, str) else None
+        return [example(schema["items"], root, depth + 1)] if "items" in schema else []
+    if isinstance(kind, str) and kind != "object":
+        return _SIMPLE.get(kind)
+    properties = schema.get("properties")
+    named = properties.items() if isinstance(properties, dict) else ()
+    return {name: example(value, root, depth + 1) for name, value in named}
 
 
 def _at(root: JsonObject, ref: str) -> JsonObject:
     found: Any = root
-    for key in ref.removeprefix("#/").split("/"):
+    for key in ref.split("/")[1:]:
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -130,14 +130,14 @@ def embedding(text: str, dimensions: int) -> array[float]:
 
 def embeddings(model: SimulatedModel, body: JsonObject) -> list[JsonObject]:
     """The `data` of an embeddings answer, one entry per input, as floats or base64."""
-    value = body.get("input")
-    single = not isinstance(value, list) or all(isinstance(token, int) for token in value)
+    value = body["input"]
+    inputs = [value] if not isinstance(value, list) or isinstance(value[0], int) else value
     wanted = body.get("dimensions")
     dimensions = (
         wanted if isinstance(wanted, int) and 0 < wanted <= 8192 else model.embedding_dimensions
     )
     data = []
-    for index, text in enumerate([value] if single else value or []):
+    for index, text in enumerate(inputs):
         vector = embedding(text if isinstance(text, str) else str(text), dimensions or 1)
         packed = body.get("encoding_format") == "base64"
         shown = base64.b64encode(vector.tobytes()).decode() if packed else vector.tolist()

@@ -15,13 +15,13 @@ from routeiq.ports import Clock
 from routeiq.types import JsonObject, Operation
 
 from . import replies
-from .answers import Answer, answer, embeddings
+from .answers import answer, embeddings
 from .behaviour import PLAIN, Behaviour, mended, parse
 from .errors import ApiError
 from .models import SimulatedModel
 from .prompt import Prompt, read_prompt
 from .record import ReceivedRequest, RequestLog
-from .replies import Envelope, Reply, json_reply
+from .replies import Reply, json_reply
 
 _OPERATIONS: Mapping[str, Operation] = {
     "chat/completions": "chat",
@@ -52,6 +52,7 @@ class App:
         self.rules: dict[str, str] = {}
         self.connections: set[asyncio.Transport] = set()
         self.in_flight = 0
+        self._number = 0
         self.reset()
 
     def reset(self) -> None:
@@ -61,7 +62,6 @@ class App:
         self.max_in_flight = self.in_flight
         self.failed: Counter[str] = Counter()
         self.served: dict[str, dict[str, float]] = {}
-        self._number = 0
 
     def behave(self, behaviour: str, model: str = "*") -> None:
         """Steer every request for models that match the glob `model`, until `mend`."""
@@ -130,58 +130,51 @@ class App:
                 return mended(behaviour)
         return behaviour
 
-    def _reply(
-        self, operation: Operation, name: str, body: JsonObject, behaviour: Behaviour
-    ) -> Reply:
+    def _reply(self, operation: Operation, name: str, body: JsonObject, steer: Behaviour) -> Reply:
         model = self.models.get(name)
         if model is None:
             raise _no_such_model(name)
         if (model.embedding_dimensions is None) == (operation == "embeddings"):
             raise ApiError(400, f"Model {name!r} does not serve {operation}.", param="model")
         prompt = read_prompt(operation, body, model)
-        envelope = Envelope(
-            id=f"sim{self._number}",
-            created=int(self.clock.wall()),
-            model=name,
-            usage=not behaviour.no_usage,
-            include_usage=prompt.include_usage,
-        )
         if operation == "embeddings":
-            return self._embeddings(model, prompt, body, envelope)
-        found = answer(model, prompt, behaviour)
+            return self._embeddings(model, prompt, body, steer)
+        created = int(self.clock.wall())
+        found = answer(model, prompt, steer, number=self._number, created=created)
         headers = self._count(model, found.input_tokens, found.output_tokens, found.right)
-        plain, streamed = _FORMS[operation]
-        if not prompt.stream:
-            reply = json_reply(200, plain(found, envelope), headers)
-        else:
-            events, lead = streamed(found, envelope)
-            reply = Reply(200, events, "text/event-stream; charset=utf-8", headers, stream=True)
-            reply.lead, reply.paced = lead, len(found.pieces)
-        self._pace(reply, model, found, behaviour)
-        return reply
-
-    def _pace(self, reply: Reply, model: SimulatedModel, found: Answer, steer: Behaviour) -> None:
         first, rest = 0.0, None
         if self.latency:
             first = model.time_to_first_token_s * self.latency
             rest = found.output_tokens / model.tokens_per_second * self.latency
-        if steer.ttft_ms is not None:
-            first = steer.ttft_ms / 1000
-        if reply.stream:
-            reply.first_s = first
-            reply.gap_s = None if rest is None else rest / reply.paced
-            reply.gap_s = reply.gap_s if steer.chunk_ms is None else steer.chunk_ms / 1000
-        else:
+        first = first if steer.ttft_ms is None else steer.ttft_ms / 1000
+        plain, streamed = _FORMS[operation]
+        if not prompt.stream:
+            reply = json_reply(200, plain(found), headers)
             reply.wait_s = first + (rest or 0.0)
+            return reply
+        events, lead = streamed(found, include_usage=prompt.include_usage)
+        paced = len(found.pieces)
+        gap = None if rest is None else rest / paced
+        return Reply(
+            200,
+            events,
+            "text/event-stream; charset=utf-8",
+            headers,
+            stream=True,
+            lead=lead,
+            paced=paced,
+            first_s=first,
+            gap_s=gap if steer.chunk_ms is None else steer.chunk_ms / 1000,
+        )
 
     def _embeddings(
-        self, model: SimulatedModel, prompt: Prompt, body: JsonObject, envelope: Envelope
+        self, model: SimulatedModel, prompt: Prompt, body: JsonObject, steer: Behaviour
     ) -> Reply:
+        tokens = prompt.input_tokens
         found: JsonObject = {"object": "list", "data": embeddings(model, body), "model": model.name}
-        if envelope.usage:
-            tokens = prompt.input_tokens
+        if not steer.no_usage:
             found["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
-        reply = json_reply(200, found, self._count(model, prompt.input_tokens, 0, True))
+        reply = json_reply(200, found, self._count(model, tokens, 0, True))
         reply.wait_s = model.time_to_first_token_s * self.latency
         return reply
 
@@ -221,7 +214,8 @@ class App:
                 body = _parsed(request.body)
                 self.behave(str(body.get("behaviour", "")), str(body.get("model", "*")))
             case "DELETE", "behaviour":
-                self.mend(_parsed(request.body).get("model") if request.body else None)
+                model = _parsed(request.body).get("model") if request.body else None
+                self.mend(None if model is None else str(model))
             case "GET", "stats":
                 return json_reply(200, self.stats())
             case _:

@@ -75,6 +75,8 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             return  # the request itself has been answered; nothing is upgraded
+        except httptools.HttpParserCallbackError:
+            raise  # an error of ours, not the client's
         except httptools.HttpParserError as error:
             if self._current is None and not self._transport.is_closing():
                 reply = error_reply(ApiError(400, f"This is not HTTP/1.1: {error}"))

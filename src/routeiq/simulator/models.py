@@ -145,16 +145,11 @@ def load_models(path: Path) -> tuple[SimulatedModel, ...]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         return TypeAdapter(tuple[SimulatedModel, ...]).validate_python(found)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message, fix = f"cannot be read: {error}.", "Give a YAML or JSON file."
-        raise ConfigError([Problem(key="models", message=message, fix=fix)]) from error
+        raise _bad(path, f"cannot be read: {error}.") from error
     except ValidationError as error:
-        problems = [
-            Problem(
-                file=str(path),
-                key=".".join(str(part) for part in detail["loc"]) or "models",
-                message=f"{detail['msg']} (got {detail['input']!r}).",
-                fix="The fields are those of routeiq.simulator.SimulatedModel.",
-            )
-            for detail in error.errors()
-        ]
-        raise ConfigError(problems) from error
+        raise _bad(path, f"does not list models: {error}.") from error
+
+
+def _bad(path: Path, message: str) -> ConfigError:
+    fix = "Give a YAML or JSON list; the fields are those of routeiq.simulator.SimulatedModel."
+    return ConfigError([Problem(file=str(path), key="models", message=message, fix=fix)])

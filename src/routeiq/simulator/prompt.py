@@ -13,7 +13,7 @@ from .models import SimulatedModel
 
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_IMAGE = 85
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
 _PARTS: Mapping[str, Capability] = {
     "image_url": Capability.VISION,
     "input_image": Capability.VISION,
@@ -50,19 +50,15 @@ def read_prompt(operation: Operation, body: JsonObject, model: SimulatedModel) -
         ApiError: 400, as OpenAI does: wrong types, too long for the model, a capability it lacks.
     """
     prompt = Prompt(stream=body.get("stream") is True)
-    if operation in ("completions", "embeddings"):
-        _read_texts(prompt, body, "prompt" if operation == "completions" else "input")
+    if operation == "chat":
+        _read_messages(prompt, body, "messages")
+    elif operation == "responses":
+        _read_messages(prompt, body, "input")
     else:
-        _read_messages(prompt, body, "messages" if operation == "chat" else "input")
-    options = body.get("stream_options")
-    prompt.include_usage = isinstance(options, dict) and options.get("include_usage") is True
+        _read_texts(prompt, body, "prompt" if operation == "completions" else "input")
+    prompt.include_usage = _dict(body.get("stream_options")).get("include_usage") is True
     prompt.max_tokens = next((n for k in _LIMITS if isinstance(n := body.get(k), int)), None)
-    prompt.input_tokens += prompt.characters // _CHARACTERS_PER_TOKEN + 1
-    if body.get("tools"):
-        _read_tools(prompt, body)
-    wanted = body.get("response_format") or _dict(body.get("text")).get("format")
-    if wanted:
-        _read_format(prompt, _dict(wanted))
+    prompt.input_tokens += prompt.characters // CHARACTERS_PER_TOKEN + 1
     _check(prompt, model)
     return prompt
 
@@ -73,12 +69,14 @@ def _dict(value: Any) -> JsonObject:
 
 def _read_texts(prompt: Prompt, body: JsonObject, param: str) -> None:
     value = body.get(param)
-    for text in value if isinstance(value, list) else [value]:
+    for text in value if isinstance(value, list) and value else [value]:
         if isinstance(text, str):
             prompt.text = text
             prompt.characters += len(text)
-        elif isinstance(text, int | list):  # already tokens
-            prompt.input_tokens += len(text) if isinstance(text, list) else 1
+        elif isinstance(text, int):  # already tokens
+            prompt.input_tokens += 1
+        elif isinstance(text, list) and text:
+            prompt.input_tokens += len(text)
         else:
             raise ApiError(400, f"'{param}' must be a string or an array.", param=param)
 
@@ -99,6 +97,16 @@ def _read_messages(prompt: Prompt, body: JsonObject, param: str) -> None:
         prompt.characters += len(text)
         if message.get("role", "user") == "user":
             prompt.text = text
+    if body.get("tools"):
+        last = messages[-1]
+        answered = last.get("role") == "tool" or last.get("type") == "function_call_output"
+        _read_tools(prompt, body, answered=answered)
+    if body.get("reasoning_effort") or body.get("reasoning"):
+        prompt.needs.add(Capability.REASONING)
+    wanted = _dict(body.get("response_format") or _dict(body.get("text")).get("format"))
+    if (need := _FORMATS.get(str(wanted.get("type")))) is not None:
+        prompt.needs.add(need)
+        prompt.schema = _dict(_dict(wanted.get("json_schema") or wanted).get("schema"))
 
 
 def _read_content(prompt: Prompt, content: Any, param: str) -> str:
@@ -119,32 +127,19 @@ def _read_content(prompt: Prompt, content: Any, param: str) -> str:
     return "\n".join(texts)
 
 
-def _read_tools(prompt: Prompt, body: JsonObject) -> None:
+def _read_tools(prompt: Prompt, body: JsonObject, *, answered: bool) -> None:
     prompt.needs.add(Capability.TOOLS)
-    tools = [_dict(tool) for tool in body["tools"]] if isinstance(body["tools"], list) else []
-    functions = [_dict(tool.get("function")) or tool for tool in tools]
     choice = body.get("tool_choice")
-    named = (_dict(choice).get("function") or choice) if isinstance(choice, dict) else {}
+    named = _dict(_dict(choice).get("function") or choice)
     asked = choice == "required" or named or "use the tool" in prompt.text.lower()
-    last = (body.get("messages") or body["input"])[-1]
-    answered = (
-        _dict(last).get("role") == "tool" or _dict(last).get("type") == "function_call_output"
-    )
     if not asked or choice == "none" or answered:
         return
-    name = _dict(named).get("name")
-    for function in functions:
-        if name in (None, function.get("name")):
+    for tool in body["tools"] if isinstance(body["tools"], list) else ():
+        function = _dict(_dict(tool).get("function") or tool)
+        if named.get("name") in (None, function.get("name")):
             prompt.tool = str(function.get("name")), _dict(function.get("parameters"))
             return
-    raise ApiError(400, f"Tool choice {name!r} is not one of 'tools'.", param="tool_choice")
-
-
-def _read_format(prompt: Prompt, wanted: JsonObject) -> None:
-    need = _FORMATS.get(str(wanted.get("type")))
-    if need is not None:
-        prompt.needs.add(need)
-        prompt.schema = _dict(_dict(wanted.get("json_schema") or wanted).get("schema"))
+    raise ApiError(400, f"Tool choice {choice!r} is not one of 'tools'.", param="tool_choice")
 
 
 def _check(prompt: Prompt, model: SimulatedModel) -> None:

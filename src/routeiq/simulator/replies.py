@@ -13,8 +13,6 @@ from routeiq.types import JsonObject
 from .answers import Answer
 from .errors import ApiError
 
-DONE = b"data: [DONE]\n\n"
-
 
 @dataclass(slots=True)
 class Reply:
@@ -36,17 +34,6 @@ class Reply:
     gap_s: float | None = None
 
 
-@dataclass(slots=True)
-class Envelope:
-    """What the answers of one request have in common."""
-
-    id: str
-    created: int
-    model: str
-    usage: bool
-    include_usage: bool
-
-
 def json_reply(status: int, value: Any, headers: str = "") -> Reply:
     """One JSON body."""
     return Reply(status, [orjson.dumps(value)], headers=headers)
@@ -57,8 +44,7 @@ def error_reply(error: ApiError, headers: str = "") -> Reply:
     return json_reply(error.status, error.body, headers)
 
 
-def token_usage(answer: Answer) -> JsonObject:
-    """`usage` of chat and completions."""
+def _usage(answer: Answer) -> JsonObject:
     return {
         "prompt_tokens": answer.input_tokens,
         "completion_tokens": answer.output_tokens,
@@ -68,96 +54,101 @@ def token_usage(answer: Answer) -> JsonObject:
     }
 
 
-def chat(answer: Answer, envelope: Envelope) -> JsonObject:
+def _call(answer: Answer, arguments: str) -> JsonObject:
+    function = {"name": answer.tool, "arguments": arguments}
+    return {"index": 0, "id": f"call_{answer.id}", "type": "function", "function": function}
+
+
+def chat(answer: Answer) -> JsonObject:
     """A `chat.completion`."""
     message: JsonObject = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.tool is not None:
-        function = {"name": answer.tool, "arguments": answer.text}
-        call = {"id": f"call_{envelope.id}", "type": "function", "function": function}
-        message |= {"content": None, "tool_calls": [call]}
-    return _object(answer, envelope, "chat.completion", {"message": message})
+        message |= {"content": None, "tool_calls": [_call(answer, answer.text)]}
+    return _object(answer, "chat.completion", {"message": message})
 
 
-def completion(answer: Answer, envelope: Envelope) -> JsonObject:
+def completion(answer: Answer) -> JsonObject:
     """A `text_completion`."""
-    return _object(answer, envelope, "text_completion", {"text": answer.text})
+    return _object(answer, "text_completion", {"text": answer.text})
 
 
-def _object(answer: Answer, envelope: Envelope, kind: str, content: JsonObject) -> JsonObject:
-    choice = {"index": 0, **content, "logprobs": None, "finish_reason": answer.finish_reason}
-    found = {
-        "id": f"{'chatcmpl' if kind[0] == 'c' else 'cmpl'}-{envelope.id}",
+def _base(answer: Answer, kind: str) -> JsonObject:
+    return {
+        "id": f"{'cmpl' if kind == 'text_completion' else 'chatcmpl'}-{answer.id}",
         "object": kind,
-        "created": envelope.created,
-        "model": envelope.model,
-        "choices": [choice],
+        "created": answer.created,
+        "model": answer.model,
         "system_fingerprint": "fp_simulator",
     }
-    return found | {"usage": token_usage(answer)} if envelope.usage else found
 
 
-def chat_stream(answer: Answer, envelope: Envelope) -> tuple[list[bytes], int]:
+def _object(answer: Answer, kind: str, content: JsonObject) -> JsonObject:
+    found = _base(answer, kind)
+    reason = answer.finish_reason
+    found["choices"] = [{"index": 0, **content, "logprobs": None, "finish_reason": reason}]
+    if answer.count_usage:
+        found["usage"] = _usage(answer)
+    return found
+
+
+def chat_stream(answer: Answer, *, include_usage: bool) -> tuple[list[bytes], int]:
     """The events of a chat stream, and how many come before the content."""
-    if answer.tool is None:
-        first: JsonObject = {"role": "assistant", "content": "", "refusal": None}
-        return _events(answer, envelope, first, lambda text: {"delta": {"content": text}})
-    function = {"name": answer.tool, "arguments": ""}
-    call = {"index": 0, "id": f"call_{envelope.id}", "type": "function", "function": function}
-    first = {"role": "assistant", "content": None, "tool_calls": [call]}
+    first: JsonObject = {"role": "assistant", "content": "", "refusal": None}
+    if answer.tool is not None:
+        first |= {"content": None, "tool_calls": [_call(answer, "")]}
 
-    def fragment(text: str) -> JsonObject:
+    def content(text: str) -> JsonObject:
+        if answer.tool is None:
+            return {"delta": {"content": text}}
         return {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}}
 
-    return _events(answer, envelope, first, fragment)
+    base = _base(answer, "chat.completion.chunk")
+    shells: list[JsonObject] = [{"delta": first}, {"delta": {}}]
+    return _events(answer, base, shells, content, include_usage=include_usage), 1
 
 
-def completion_stream(answer: Answer, envelope: Envelope) -> tuple[list[bytes], int]:
+def completion_stream(answer: Answer, *, include_usage: bool) -> tuple[list[bytes], int]:
     """The events of a completions stream, and how many come before the content."""
-    return _events(answer, envelope, None, lambda text: {"text": text})
+    base = _base(answer, "text_completion")
+    shells: list[JsonObject] = [{"text": ""}]
+    return _events(
+        answer, base, shells, lambda text: {"text": text}, include_usage=include_usage
+    ), 0
 
 
 def _events(
     answer: Answer,
-    envelope: Envelope,
-    first: JsonObject | None,
+    base: JsonObject,
+    shells: list[JsonObject],
     content: Callable[[str], JsonObject],
-) -> tuple[list[bytes], int]:
-    base: JsonObject = {
-        "id": f"{'cmpl' if first is None else 'chatcmpl'}-{envelope.id}",
-        "object": "text_completion" if first is None else "chat.completion.chunk",
-        "created": envelope.created,
-        "model": envelope.model,
-        "system_fingerprint": "fp_simulator",
-    }
-    if envelope.include_usage:
+    *,
+    include_usage: bool,
+) -> list[bytes]:
+    """Events around the content: all of `shells` but the last before it, the last after it."""
+    if include_usage:
         base["usage"] = None
-    base_json, choices = (
-        orjson.dumps(base)[:-1],
-        b',"choices":[{"index":0,"logprobs":null,"finish_reason":',
-    )
+    head = orjson.dumps(base)[:-1] + b',"choices":[{"index":0,"logprobs":null,"finish_reason":'
 
     def event(delta: JsonObject, reason: bytes = b"null") -> bytes:
-        tail = orjson.dumps(delta)[1:]
-        return b"data: %b%b%b,%b]}\n\n" % (base_json, choices, reason, tail)
+        return b"data: %b%b,%b]}\n\n" % (head, reason, orjson.dumps(delta)[1:])
 
-    lead = [] if first is None else [event({"delta": first})]
-    last: JsonObject = {"text": ""} if first is None else {"delta": {}}
-    events = [event(content(piece)) for piece in answer.pieces]
-    events = [*lead, *events, event(last, orjson.dumps(answer.finish_reason))]
-    if envelope.include_usage and envelope.usage:
-        totals = base | {"choices": [], "usage": token_usage(answer)}
+    events = [event(shell) for shell in shells[:-1]]
+    events += [event(content(piece)) for piece in answer.pieces]
+    events.append(event(shells[-1], orjson.dumps(answer.finish_reason)))
+    if include_usage and answer.count_usage:
+        totals = {**base, "choices": [], "usage": _usage(answer)}
         events.append(b"data: %b\n\n" % orjson.dumps(totals))
-    return [*events, DONE], len(lead)
+    return [*events, b"data: [DONE]\n\n"]
 
 
-def response(answer: Answer, envelope: Envelope) -> JsonObject:
+def response(answer: Answer) -> JsonObject:
     """A finished object of the responses API."""
     cut_short = answer.finish_reason in ("length", "content_filter")
     why = "max_output_tokens" if answer.finish_reason == "length" else answer.finish_reason
-    found = _response(envelope, "incomplete" if cut_short else "completed")
-    found["output"] = [_item(answer, envelope, "completed", answer.text)]
+    found = _response(answer, "incomplete" if cut_short else "completed")
+    found["output"] = [_item(answer, "completed", answer.text)]
     found["incomplete_details"] = {"reason": why} if cut_short else None
-    if envelope.usage:
+    if answer.count_usage:
         found["usage"] = {
             "input_tokens": answer.input_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
@@ -168,60 +159,56 @@ def response(answer: Answer, envelope: Envelope) -> JsonObject:
     return found
 
 
-def _response(envelope: Envelope, status: str) -> JsonObject:
-    return {
-        "id": f"resp_{envelope.id}",
-        "object": "response",
-        "created_at": envelope.created,
-        "status": status,
-        "model": envelope.model,
-        "output": [],
-        "error": None,
-        "incomplete_details": None,
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": None,
-    }
+def _response(answer: Answer, status: str) -> JsonObject:
+    empty: JsonObject = dict.fromkeys(("error", "incomplete_details", "usage"))
+    lists: JsonObject = {"output": [], "tools": []}
+    choice = {"parallel_tool_calls": True, "tool_choice": "auto"}
+    named = {"id": f"resp_{answer.id}", "object": "response", "model": answer.model}
+    return {**named, "created_at": answer.created, "status": status, **choice, **lists, **empty}
 
 
-def _item(answer: Answer, envelope: Envelope, status: str, text: str) -> JsonObject:
+def _item(answer: Answer, status: str, text: str) -> JsonObject:
     if answer.tool is not None:
-        call = {"name": answer.tool, "call_id": f"call_{envelope.id}", "arguments": text}
-        return {"id": f"fc_{envelope.id}", "type": "function_call", "status": status, **call}
-    content = [_part(text)] if text or status == "completed" else []
-    message = {"role": "assistant", "status": status, "content": content}
-    return {"id": f"msg_{envelope.id}", "type": "message", **message}
+        call = {"name": answer.tool, "call_id": f"call_{answer.id}", "arguments": text}
+        return {"id": f"fc_{answer.id}", "type": "function_call", "status": status, **call}
+    message = {"role": "assistant", "content": [_part(text)] if status == "completed" else []}
+    return {"id": f"msg_{answer.id}", "type": "message", "status": status, **message}
 
 
 def _part(text: str) -> JsonObject:
     return {"type": "output_text", "text": text, "annotations": []}
 
 
-def response_stream(answer: Answer, envelope: Envelope) -> tuple[list[bytes], int]:
-    """The events of a responses stream, and how many come before the content."""
-    started, item = _response(envelope, "in_progress"), _item(answer, envelope, "in_progress", "")
-    finished = response(answer, envelope)
+def response_stream(answer: Answer, *, include_usage: bool) -> tuple[list[bytes], int]:
+    """The events of a responses stream (its usage always comes last), and how many come before the content."""
+    del include_usage
+    started, item = _response(answer, "in_progress"), _item(answer, "in_progress", "")
+    finished = response(answer)
+    whole = finished["output"][0]
     where: JsonObject = {"item_id": item["id"], "output_index": 0}
-    text: tuple[str, JsonObject] = "response.output_text", {"content_index": 0, "logprobs": []}
-    name, extra = text if answer.tool is None else ("response.function_call_arguments", {})
-    part = {**where, "content_index": 0}
     lead: list[tuple[str, JsonObject]] = [
         ("response.created", {"response": started}),
         ("response.in_progress", {"response": started}),
         ("response.output_item.added", {"output_index": 0, "item": item}),
     ]
+    tail: list[tuple[str, JsonObject]] = [
+        ("response.output_item.done", {"output_index": 0, "item": whole}),
+        (f"response.{finished['status']}", {"response": finished}),
+    ]
     if answer.tool is None:
-        lead.append(("response.content_part.added", {**part, "part": _part("")}))
-        done = {"text": answer.text}
+        where["content_index"] = 0
+        name, done = "response.output_text", {"text": answer.text, "logprobs": []}
+        lead.append(("response.content_part.added", {**where, "part": _part("")}))
+        tail.insert(0, ("response.content_part.done", {**where, "part": _part(answer.text)}))
     else:
-        done = {"arguments": answer.text, "name": answer.tool}
-    content = [(f"{name}.delta", {**where, **extra, "delta": piece}) for piece in answer.pieces]
-    tail = [(f"{name}.done", {**where, **extra, **done})]
-    if answer.tool is None:
-        tail.append(("response.content_part.done", {**part, "part": _part(answer.text)}))
-    tail.append(("response.output_item.done", {"output_index": 0, "item": finished["output"][0]}))
-    tail.append((f"response.{finished['status']}", {"response": finished}))
+        name, done = (
+            "response.function_call_arguments",
+            {"arguments": answer.text, "name": answer.tool},
+        )
+    tail.insert(0, (f"{name}.done", {**where, **done}))
+    content = [
+        (f"{name}.delta", {**where, "delta": piece, "logprobs": []}) for piece in answer.pieces
+    ]
     events = [
         b"event: %b\ndata: %b\n\n"
         % (kind.encode(), orjson.dumps({"type": kind, "sequence_number": number, **fields}))

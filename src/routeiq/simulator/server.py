@@ -1,9 +1,8 @@
-"""Running a simulator: in this process until a signal, or in a thread for as long as a `with` block."""
+"""A simulator in a thread, for as long as a `with` block."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -25,10 +24,10 @@ _T = TypeVar("_T")
 
 
 class Simulator:
-    """An OpenAI-compatible provider on a real socket.
+    """An OpenAI-compatible provider on a real socket: `with Simulator() as sim: sim.url`.
 
-    `with Simulator() as sim:` runs it in a thread, `run()` in the calling thread until SIGTERM or SIGINT.
     Port 0 takes a free one. `latency` scales the models' own speed: 0 answers at once, 1 as they say.
+    Entering raises `OSError` where the address cannot be had.
     """
 
     def __init__(
@@ -46,51 +45,33 @@ class Simulator:
         self._tls = tls
         self.url = ""
 
-    def run(self, on_ready: Callable[[str], None]) -> None:
-        """Serve until a signal; `on_ready` gets the URL once connections are accepted."""
+    def __enter__(self) -> Self:
+        started: Future[None] = Future()
+        self._thread = Thread(target=self._run, args=(started,), name="simulator", daemon=True)
+        self._thread.start()
+        started.result()
+        return self
 
-        async def serve() -> None:
-            stop, loop = asyncio.Event(), asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
-            await self._serve(stop, lambda: on_ready(self.url))
-
+    def _run(self, started: Future[None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+            try:
+                runner.run(self._serve(started))
+            except OSError as error:  # told to whoever enters
+                started.set_exception(error)
 
-    async def _serve(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    async def _serve(self, started: Future[None]) -> None:
         host, port = self._address
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await self._loop.create_server(
             lambda: Connection(self._app), host, port, ssl=self._tls, backlog=2048
         )
         self.url = f"http{'s' if self._tls else ''}://{host}:{server.sockets[0].getsockname()[1]}"
-        ready()
-        await stop.wait()
+        started.set_result(None)
+        await self._stop.wait()
         server.close()
         for transport in self._app.connections.copy():
             transport.abort()
         await asyncio.sleep(0)  # lets the transports tell their protocols
-
-    def __enter__(self) -> Self:
-        started: Future[None] = Future()
-        self._stop = asyncio.Event()
-
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            await self._serve(self._stop, lambda: started.set_result(None))
-
-        def target() -> None:
-            try:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    runner.run(serve())
-            except OSError as error:  # the address is taken: told to whoever starts it
-                started.set_exception(error)
-
-        self._thread = Thread(target=target, name="simulator", daemon=True)
-        self._thread.start()
-        started.result()
-        return self
 
     def __exit__(
         self,

@@ -51,12 +51,14 @@ WEIGHTS = {
 }
 """How much each sign adds to the difficulty; a second word of a kind adds half as much again."""
 
+EASIEST = 0.05
+"""Nothing is so easy that a better model would not be a little surer of it."""
 SHORTEST, LONGEST = 32, 4096
 """Characters at which the length says nothing, and all it can; logarithmic between."""
 MOST_CLAUSES = 10
 """Commas at which the number of clauses has said all it can."""
 MANY_TURNS = 4
-WINDOW = 400
+WINDOW = 256
 """Characters at each end of the text whose words are looked at: instructions stand there."""
 UNPRICED_QUALITY = 0.55
 """Prior for a free or unpriced model, mostly local ones: between the cheapest priced ones and the middle."""
@@ -132,7 +134,7 @@ def assess(request: RoutingRequest) -> tuple[float, tuple[str, ...]]:
         asked = [sign for sign, need in _NEED_SIGNS if need in request.needs]
         total += sum(WEIGHTS[sign] for sign in asked)
         signs += asked
-    return min(1.0, max(0.0, total)), tuple(signs)
+    return min(1.0, max(EASIEST, total)), tuple(signs)
 
 
 _NEED_SIGNS = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
+from itertools import islice
 from typing import Any
 
 from routeiq.types import Attempt, Decision, Outcome, RoutingRequest
@@ -85,30 +86,23 @@ class DecisionLog:
     """The last `size` decisions of this worker. Details are rendered when somebody asks."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._records: OrderedDict[str, tuple[dict[str, Any], Decision, Outcome]] = OrderedDict()
+        self._records: deque[tuple[dict[str, Any], Decision, Outcome]] = deque(maxlen=size)
 
     def add(self, record: dict[str, Any], decision: Decision, outcome: Outcome) -> None:
         """Keep one, forget the oldest."""
-        if not self._size:
-            return
-        self._records[decision.id] = (record, decision, outcome)
-        if len(self._records) > self._size:
-            self._records.popitem(last=False)
+        self._records.append((record, decision, outcome))
 
     def get(self, decision_id: str) -> dict[str, Any] | None:
         """One record with candidates, exclusions and attempts."""
-        found = self._records.get(decision_id)
-        if found is None:
-            return None
-        record, decision, outcome = found
-        return {
-            **record,
-            **decision_details(decision),
-            "attempts_made": attempt_details(outcome.attempts),
-        }
+        for record, decision, outcome in self._records:
+            if decision.id == decision_id:
+                return {
+                    **record,
+                    **decision_details(decision),
+                    "attempts_made": attempt_details(outcome.attempts),
+                }
+        return None
 
     def latest(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first."""
-        newest = list(self._records.values())[-limit:] if limit > 0 else []
-        return [record for record, _, _ in reversed(newest)]
+        return [record for record, _, _ in islice(reversed(self._records), limit)]

@@ -28,6 +28,15 @@ def refused(folder: Path, content: str | bytes) -> Problem:
     return problem
 
 
+def test_a_long_chain_of_merges_is_refused(tmp_path: Path) -> None:
+    chain = "".join(f"a{i}: &a{i} {{<<: *a{i - 1}}}\n" for i in range(1, 2000))
+    assert "nested too deeply" in refused(tmp_path, f"a0: &a0 {{x: 1}}\n{chain}").message
+
+
+def test_deep_nesting_does_not_end_the_process(tmp_path: Path) -> None:
+    assert "nested too deeply" in refused(tmp_path, "a: " + "[" * 200_000).message
+
+
 def test_every_key_and_item_knows_its_line(tmp_path: Path) -> None:
     document, problems = read(tmp_path, {"c.yaml": "a:\n  b:\n    - x\n    - {c: 1}\n"})
     assert problems == []
@@ -45,10 +54,22 @@ def test_dates_stay_text_and_keys_stay_as_written(tmp_path: Path) -> None:
 
 
 def test_merge_keys_and_aliases_are_followed(tmp_path: Path) -> None:
-    text = "base: &b {x: 1, y: 2}\nmore: &m {z: 3, x: 9}\none: {<<: *b, y: 5}\ntwo: {<<: [*b, *m]}\n"
+    text = (
+        "base: &b {x: 1, y: 2}\nmore: &m {z: 3, x: 9}\none: {<<: *b, y: 5}\ntwo: {<<: [*b, *m]}\n"
+    )
     document, _ = read(tmp_path, {"c.yaml": text})
     assert document.root["one"] == {"x": 1, "y": 5}
     assert document.root["two"] == {"x": 1, "y": 2, "z": 3}
+
+
+def test_merge_keys_work_inside_environment_variables_and_aliases(tmp_path: Path) -> None:
+    text = (
+        "base: &b {X: 1, Y: os.environ/NO}\nenvironment_variables: &e {<<: *b, Y: 2}\nagain: *e\n"
+    )
+    document, problems = read(tmp_path, {"c.yaml": text})
+    assert problems == []
+    assert document.root["again"] == {"X": 1, "Y": 2}
+    assert document.from_environ == {("base", "Y"): "NO"}
 
 
 def test_an_empty_file_is_an_empty_configuration(tmp_path: Path) -> None:
@@ -57,7 +78,7 @@ def test_an_empty_file_is_an_empty_configuration(tmp_path: Path) -> None:
 
 def test_duplicate_keys_are_all_reported(tmp_path: Path) -> None:
     _, problems = read(tmp_path, {"c.yaml": "a: 1\nb: {c: 1, c: 2}\na: 2\n"})
-    assert [(p.key, p.file.rpartition(":")[2]) for p in problems] == [("c", "2"), ("a", "3")]
+    assert {(p.key, p.file.rpartition(":")[2]) for p in problems} == {("c", "2"), ("a", "3")}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +92,7 @@ def test_duplicate_keys_are_all_reported(tmp_path: Path) -> None:
         ("a: !!int many", "cannot read a value as"),
         ("a: !!bool many", "cannot read a value as"),
         ("? [a, b]\n: 1", "a key is not plain text"),
-        ("a: {<<: 7}", "`<<` needs a mapping"),
+        ("a: {<<: 7}", "expected a mapping or list of mappings for merging"),
         ("a: &x [*x]", "an alias contains itself"),
         ("a: *nobody", "undefined alias"),
         ("a: " + "[" * 100 + "]" * 100, "nested too deeply"),
@@ -91,7 +112,7 @@ def test_what_cannot_be_read_is_one_problem_with_its_file(
 def test_aliases_cannot_explode(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    assert "unfold" in refused(tmp_path, "\n".join(lines)).message
+    assert "unfold to too much" in refused(tmp_path, "\n".join(lines)).message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -130,9 +130,15 @@ def test_every_name_of_the_migration_table_is_known() -> None:
     }
     for old, new in renamed.items():
         assert new in (setting_names().replacement(old) or "")
-    gone = ("MCP_GATEWAY_ENABLED", "A2A_GATEWAY_ENABLED", "MCP_HA_SYNC_ENABLED")
-    gone += ("LLMROUTER_ENABLE_MCP_TOOL_INVOCATION", "LLMROUTER_HA_MODE")
-    gone += ("LLMROUTER_CONFIG_SYNC_LOCK_NAME", "LLMROUTER_ROUTER_CALLBACK_ENABLED")
+    gone = [
+        "MCP_GATEWAY_ENABLED",
+        "A2A_GATEWAY_ENABLED",
+        "MCP_HA_SYNC_ENABLED",
+        "LLMROUTER_ENABLE_MCP_TOOL_INVOCATION",
+        "LLMROUTER_HA_MODE",
+        "LLMROUTER_CONFIG_SYNC_LOCK_NAME",
+        "LLMROUTER_ROUTER_CALLBACK_ENABLED",
+    ]
     for name in gone:
         assert "It is gone" in (setting_names().replacement(name) or "")
     kept = {env_name(field) for field in Settings.model_fields} | set(setting_names().planned)
@@ -193,3 +199,9 @@ def test_a_port_that_is_not_a_service_link_is_still_unknown() -> None:
 )
 def test_defaults_are_shown_as_they_would_be_written(field: str, text: str) -> None:
     assert default_text(field) == text
+
+
+def test_settings_can_be_made_in_code_too() -> None:
+    made = Settings(admin_keys=("sk-a",), ssrf_cidr_allowlist=("10.0.0.0/8",))
+    assert made.admin_keys == ("sk-a",)
+    assert made.ssrf_cidr_allowlist == ("10.0.0.0/8",)

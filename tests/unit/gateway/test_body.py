@@ -68,7 +68,7 @@ async def test_decompression_bomb_is_refused() -> None:
     ("encoding", "body"),
     [
         (b"gzip", b"not gzip"),
-        (b"gzip", gzip.compress(b"x" * 999)[:-9]),
+        (b"gzip", gzip.compress(b"x" * 999, mtime=0)[:-9]),
         (b"br", b"x"),
         (b"\xff", b"x"),
     ],

@@ -34,7 +34,9 @@ OLD = {"max_tokens": 5}
 NEW = {"max_completion_tokens": 5}
 USAGE = {"stream_options": {"include_usage": True}}
 CASES = [
-    Case(provider="openai", url="https://api.openai.com/v1", key="OPENAI_API_KEY", body=NEW | USAGE),
+    Case(
+        provider="openai", url="https://api.openai.com/v1", key="OPENAI_API_KEY", body=NEW | USAGE
+    ),
     Case(
         provider="azure",
         url="https://r.openai.azure.com/openai/deployments/m",
@@ -43,9 +45,13 @@ CASES = [
         base="https://r.openai.azure.com/",
         body=NEW | USAGE,
     ),
-    Case(provider="hosted_vllm", url="http://v:8/v1", key="HOSTED_VLLM_API_KEY", base="http://v:8/v1"),
+    Case(
+        provider="hosted_vllm", url="http://v:8/v1", key="HOSTED_VLLM_API_KEY", base="http://v:8/v1"
+    ),
     Case(provider="vllm", url="http://v:8/v1", key="HOSTED_VLLM_API_KEY", base="http://v:8/v1"),
-    Case(provider="ollama", url="http://localhost:11434/v1", key="OLLAMA_API_KEY", body=OLD | USAGE),
+    Case(
+        provider="ollama", url="http://localhost:11434/v1", key="OLLAMA_API_KEY", body=OLD | USAGE
+    ),
     Case(provider="ollama_chat", url="http://o:1/v1", key="OLLAMA_API_KEY", base="http://o:1"),
     Case(provider="lm_studio", url="http://localhost:1234/v1", key="LM_STUDIO_API_KEY"),
     Case(provider="llamafile", url="http://127.0.0.1:8080/v1", key="LLAMAFILE_API_KEY"),
@@ -57,13 +63,21 @@ CASES = [
         key="DOCKER_MODEL_RUNNER_API_KEY",
     ),
     Case(provider="openai_like", url="http://x/v1", key="OPENAI_LIKE_API_KEY", base="http://x/v1/"),
-    Case(provider="custom_openai", url="http://x/v1", key="CUSTOM_OPENAI_API_KEY", base="http://x/v1"),
+    Case(
+        provider="custom_openai", url="http://x/v1", key="CUSTOM_OPENAI_API_KEY", base="http://x/v1"
+    ),
     Case(provider="litellm_proxy", url="http://x", key="LITELLM_PROXY_API_KEY", base="http://x"),
-    Case(provider="groq", url="https://api.groq.com/openai/v1", key="GROQ_API_KEY", body=NEW | USAGE),
+    Case(
+        provider="groq", url="https://api.groq.com/openai/v1", key="GROQ_API_KEY", body=NEW | USAGE
+    ),
     Case(provider="mistral", url="https://api.mistral.ai/v1", key="MISTRAL_API_KEY", body=OLD),
-    Case(provider="deepseek", url="https://api.deepseek.com/beta", key="DEEPSEEK_API_KEY", body=OLD),
+    Case(
+        provider="deepseek", url="https://api.deepseek.com/beta", key="DEEPSEEK_API_KEY", body=OLD
+    ),
     Case(provider="xai", url="https://api.x.ai/v1", key="XAI_API_KEY", body=NEW),
-    Case(provider="together_ai", url="https://api.together.ai/v1", key="TOGETHERAI_API_KEY", body=OLD),
+    Case(
+        provider="together_ai", url="https://api.together.ai/v1", key="TOGETHERAI_API_KEY", body=OLD
+    ),
     Case(
         provider="fireworks_ai",
         url="https://api.fireworks.ai/inference/v1",
@@ -71,10 +85,16 @@ CASES = [
         model="accounts/fireworks/models/m",
     ),
     Case(provider="openrouter", url="https://openrouter.ai/api/v1", key="OR_API_KEY", body=NEW),
-    Case(provider="perplexity", url="https://api.perplexity.ai", key="PERPLEXITY_API_KEY", body=OLD),
+    Case(
+        provider="perplexity", url="https://api.perplexity.ai", key="PERPLEXITY_API_KEY", body=OLD
+    ),
     Case(provider="cerebras", url="https://api.cerebras.ai/v1", key="CEREBRAS_API_KEY", body=NEW),
-    Case(provider="sambanova", url="https://api.sambanova.ai/v1", key="SAMBANOVA_API_KEY", body=OLD),
-    Case(provider="nvidia_nim", url="https://integrate.api.nvidia.com/v1", key="NVIDIA_NIM_API_KEY"),
+    Case(
+        provider="sambanova", url="https://api.sambanova.ai/v1", key="SAMBANOVA_API_KEY", body=OLD
+    ),
+    Case(
+        provider="nvidia_nim", url="https://integrate.api.nvidia.com/v1", key="NVIDIA_NIM_API_KEY"
+    ),
     Case(provider="deepinfra", url="https://api.deepinfra.com/v1/openai", key="DEEPINFRA_API_KEY"),
     Case(provider="moonshot", url="https://api.moonshot.ai/v1", key="MOONSHOT_API_KEY", body=OLD),
     Case(
@@ -83,7 +103,9 @@ CASES = [
         key="DASHSCOPE_API_KEY",
     ),
     Case(
-        provider="qwen", url="https://dashscope.aliyuncs.com/compatible-mode/v1", key="DASHSCOPE_API_KEY"
+        provider="qwen",
+        url="https://dashscope.aliyuncs.com/compatible-mode/v1",
+        key="DASHSCOPE_API_KEY",
     ),
     Case(provider="novita", url="https://api.novita.ai/v3/openai", key="NOVITA_API_KEY"),
     Case(provider="nebius", url="https://api.studio.nebius.ai/v1", key="NEBIUS_API_KEY", body=OLD),

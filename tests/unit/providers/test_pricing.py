@@ -91,7 +91,9 @@ def test_unknown_model_has_no_facts() -> None:
         ("our-own", None),
     ],
 )
-def test_bare_names_have_the_provider_that_litellm_gives_them(model: str, provider: str | None) -> None:
+def test_bare_names_have_the_provider_that_litellm_gives_them(
+    model: str, provider: str | None
+) -> None:
     assert TABLE.provider_of(model) == provider
 
 
@@ -170,7 +172,12 @@ def test_no_price_is_zero_by_accident() -> None:
             [2, 0.1, 0],
         ),
         (
-            {"mode": "chat", "max_input_tokens": 10, "max_output_tokens": 5, "supports_vision": True},
+            {
+                "mode": "chat",
+                "max_input_tokens": 10,
+                "max_output_tokens": 5,
+                "supports_vision": True,
+            },
             [0, None, None, None, 10, 5, 4],
         ),
         (

@@ -25,7 +25,9 @@ def run(
     router: RouterConfig | None = None,
     **entry: Any,
 ) -> Resolved:
-    one = DeploymentConfig(**{"key": "model_list[0]", "id": "d", "group": "g", "model": model, **entry})
+    one = DeploymentConfig(
+        **{"key": "model_list[0]", "id": "d", "group": "g", "model": model, **entry}
+    )
     return resolve(
         Config(
             settings=Settings(),
@@ -78,7 +80,9 @@ def test_provider_and_model_are_split_as_litellm_does(
     assert (deployment.provider, deployment.model) == (provider, upstream_model)
 
 
-@pytest.mark.parametrize(("model", "options"), [("our-own", {}), ("x/y", {}), ("m", {"provider": "nobody"})])
+@pytest.mark.parametrize(
+    ("model", "options"), [("our-own", {}), ("x/y", {}), ("m", {"provider": "nobody"})]
+)
 def test_unknown_provider_is_an_error(model: str, options: dict[str, Any]) -> None:
     resolved = run(model, **options)
     assert resolved.deployments == ()
@@ -91,7 +95,9 @@ def test_litellm_lane_is_said_loudly_and_has_no_upstream() -> None:
     assert resolved.deployments[0].lane == "litellm"
     assert resolved.deployments[0].facts.input_usd_per_token == pytest.approx(3e-6)
     assert resolved.upstreams == {}
-    assert "the LiteLLM lane is not built yet: this deployment is not served" in warnings(resolved)[0]
+    assert (
+        "the LiteLLM lane is not built yet: this deployment is not served" in warnings(resolved)[0]
+    )
     assert errors(resolved) == []
 
 
@@ -140,7 +146,9 @@ def test_missing_key_is_no_error_where_none_is_needed_or_a_header_has_it() -> No
         ({"organization": "ö"}, "headers.openai-organization"),
     ],
 )
-def test_header_injection_is_an_error_that_shows_no_secret(options: dict[str, Any], place: str) -> None:
+def test_header_injection_is_an_error_that_shows_no_secret(
+    options: dict[str, Any], place: str
+) -> None:
     resolved = run("openai/gpt-4o", **options)
     assert f"litellm_params.{place}" in errors(resolved)[0]
     assert "sk-1" not in errors(resolved)[0]
@@ -159,8 +167,18 @@ def test_organization_and_own_headers_are_sent() -> None:
     ("model", "environ", "options", "url"),
     [
         ("openai/m", KEYS, {"api_base": "http://h/v1/"}, "http://h/v1/chat/completions"),
-        ("openai/m", KEYS, {"api_base": "http://h/v1/chat/completions"}, "http://h/v1/chat/completions"),
-        ("openai/m", {**KEYS, "OPENAI_BASE_URL": "http://e/v1"}, {}, "http://e/v1/chat/completions"),
+        (
+            "openai/m",
+            KEYS,
+            {"api_base": "http://h/v1/chat/completions"},
+            "http://h/v1/chat/completions",
+        ),
+        (
+            "openai/m",
+            {**KEYS, "OPENAI_BASE_URL": "http://e/v1"},
+            {},
+            "http://e/v1/chat/completions",
+        ),
         ("ollama/m", {"OLLAMA_HOST": "box:11434"}, {}, "http://box:11434/v1/chat/completions"),
         ("ollama/m", {"OLLAMA_API_BASE": "http://a/v1"}, {}, "http://a/v1/chat/completions"),
     ],
@@ -171,11 +189,26 @@ def test_address_comes_from_entry_environment_or_dialect(
     assert call(run(model, environ=environ, **options)).url == url
 
 
-@pytest.mark.parametrize("base", ["ftp://h/v1", "h/v1", "http://", "http://h/\n", "http://h:x/"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        "ftp://h/v1",
+        "h/v1",
+        "http://",
+        "http://h/a b",
+        "http://h:x/",
+        "http://[::1",
+        "http://h/?a=b",
+    ],
+)
 def test_bad_address_is_an_error(base: str) -> None:
     resolved = run("openai/gpt-4o", api_base=base)
     assert "api_base" in errors(resolved)[0]
     assert resolved.upstreams == {}
+
+
+def test_bad_address_of_a_bare_name_is_an_error_too() -> None:
+    assert "api_base" in errors(run("our-own", api_base="http://h:x/"))[0]
 
 
 def test_missing_address_is_an_error_with_the_variable() -> None:
@@ -204,7 +237,9 @@ def test_azure_urls(base: str, version: str, operation: Operation, url: str) -> 
 
 def test_azure_wildcard_leaves_room_for_the_model() -> None:
     head, tail = azure_urls(AZ, "v", "*")["chat"]
-    assert head + "gpt" + (tail or "") == f"{AZ}/openai/deployments/gpt/chat/completions?api-version=v"
+    assert (
+        head + "gpt" + (tail or "") == f"{AZ}/openai/deployments/gpt/chat/completions?api-version=v"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +257,9 @@ def test_azure_version(environ: Mapping[str, str], options: dict[str, Any], vers
 
 def test_azure_credentials(tmp_path: Path) -> None:
     assert dict(call(run("azure/m", api_base=AZ)).headers)[b"api-key"] == b"sk-a"
-    token = run("azure/m", api_base=AZ, environ={}, azure_ad_token="t")
+    both = run("azure/m", api_base=AZ, azure_ad_token="t")  # the entry wins over the environment
+    assert b"api-key" not in dict(call(both).headers)
+    token = run("azure/m", api_base=AZ, environ={"AZURE_AD_TOKEN": "t"})
     assert dict(call(token).headers)[b"authorization"] == b"Bearer t"
     (tmp_path / "t").write_text("file")
     from_file = run("azure/m", api_base=AZ, azure_ad_token_file=str(tmp_path / "t"))
@@ -283,7 +320,10 @@ def test_drop_params_of_the_entry_wins(own: bool | None, every: bool, dropped: b
 
 def test_params_and_additional_drops_reach_the_body() -> None:
     resolved = run("openai/m", params={"temperature": 0.5}, additional_drop_params=("user",))
-    assert orjson.loads(call(resolved, body={"user": "u"}).body) == {"model": "m", "temperature": 0.5}
+    assert orjson.loads(call(resolved, body={"user": "u"}).body) == {
+        "model": "m",
+        "temperature": 0.5,
+    }
 
 
 def test_nested_drops_are_named_as_unsupported() -> None:

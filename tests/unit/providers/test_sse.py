@@ -34,7 +34,9 @@ def openai_stream(*, end: bytes = b"\n\n", spaced: bool = False) -> list[bytes]:
     return [b": ping" + end, *events, b"data: [DONE]" + end]
 
 
-def run(pieces: list[bytes], *, strip: bool, operation: Operation = "chat") -> tuple[bytes, UsageTap]:
+def run(
+    pieces: list[bytes], *, strip: bool, operation: Operation = "chat"
+) -> tuple[bytes, UsageTap]:
     tap = UsageTap(operation, strip)
     out = b"".join([tap.feed(piece) for piece in pieces])
     return out + tap.finish(), tap
@@ -99,7 +101,9 @@ def test_empty_choices_without_usage_pass() -> None:
 
 
 def test_cumulative_usage_is_that_of_the_last_chunk() -> None:
-    pieces = [event(chunk("a", usage={"prompt_tokens": 5, "completion_tokens": n})) for n in range(20)]
+    pieces = [
+        event(chunk("a", usage={"prompt_tokens": 5, "completion_tokens": n})) for n in range(20)
+    ]
     assert run(pieces, strip=False)[1].usage == Usage(input_tokens=5, output_tokens=19)
 
 
@@ -145,7 +149,10 @@ def test_first_content_is_noticed(payload: dict[str, Any], content: bool) -> Non
         ({"error": None, "choices": []}, False),
         ({"type": "error", "message": "no"}, True),
         ({"type": "response.failed", "response": {"error": {"code": "x"}}}, True),
-        ({"response": {"error": None, "tools": [{"properties": {"error": {"type": "string"}}}]}}, False),
+        (
+            {"response": {"error": None, "tools": [{"properties": {"error": {"type": "string"}}}]}},
+            False,
+        ),
         (chunk('"error": {"message"}'), False),
     ],
 )
@@ -172,7 +179,9 @@ def test_responses_end_by_their_own_event(ending: str) -> None:
 
 
 STREAMS = [
-    b"".join(openai_stream(end=end, spaced=spaced)) for end in (b"\n\n", b"\r\n\r\n") for spaced in (0, 1)
+    b"".join(openai_stream(end=end, spaced=spaced))
+    for end in (b"\n\n", b"\r\n\r\n")
+    for spaced in (False, True)
 ]
 
 
@@ -226,12 +235,18 @@ def test_overlong_events_pass_and_their_end_is_read(strip: bool, size: int) -> N
 
 
 def test_error_event_is_what_openai_clients_raise_on() -> None:
-    body = b'{"error":{"message":"gone","type":"server_error","code":"upstream_error","param":null}}'
+    body = (
+        b'{"error":{"message":"gone","type":"server_error","code":"upstream_error","param":null}}'
+    )
     assert error_event(body) == b"\n\ndata: " + body + b"\n\ndata: [DONE]\n\n"
     assert error_event(b'{\n"error":1}') == b'\n\ndata: {\ndata: "error":1}\n\ndata: [DONE]\n\n'
     flavoured = error_event(body, "responses").strip()
     head, data = flavoured.split(b"\n")
     assert head == b"event: error"
     parsed = json.loads(data[6:])
-    assert (parsed["type"], parsed["code"], parsed["message"]) == ("error", "upstream_error", "gone")
+    assert (parsed["type"], parsed["code"], parsed["message"]) == (
+        "error",
+        "upstream_error",
+        "gone",
+    )
     assert parsed["error"]["type"] == "server_error"

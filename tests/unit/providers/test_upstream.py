@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ def test_usage_is_asked_for_in_streams_and_marked_for_removal() -> None:
     assert prepared.strip_usage is True
 
 
-@pytest.mark.parametrize("options", [None, {"include_usage": False}, {"include_obfuscation": False}])
+@pytest.mark.parametrize(
+    "options", [None, {"include_usage": False}, {"include_obfuscation": False}]
+)
 def test_usage_is_added_to_the_clients_stream_options(options: JsonObject | None) -> None:
     result = sent(upstream(), {**BODY, "stream_options": options}, stream=True)
     assert result["stream_options"] == {**(options or {}), "include_usage": True}
@@ -123,7 +126,9 @@ def test_renamed_field_wins_over_the_older_name() -> None:
     assert (result["max_tokens"], "max_completion_tokens" in result) == (2, False)
 
 
-@pytest.mark.parametrize(("model", "newer"), [("o3-mini", True), ("gpt-5", True), ("gpt-4o", False)])
+@pytest.mark.parametrize(
+    ("model", "newer"), [("o3-mini", True), ("gpt-5", True), ("gpt-4o", False)]
+)
 def test_reasoning_models_get_the_newer_name(model: str, newer: bool) -> None:
     result = sent(upstream(), {**BODY, "max_tokens": 3}, model=model)
     assert ("max_completion_tokens" in result, "max_tokens" in result) == (newer, not newer)
@@ -141,7 +146,10 @@ def test_additional_fields_are_dropped() -> None:
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [("llama-v3", "accounts/fireworks/models/llama-v3"), ("accounts/me/models/x", "accounts/me/models/x")],
+    [
+        ("llama-v3", "accounts/fireworks/models/llama-v3"),
+        ("accounts/me/models/x", "accounts/me/models/x"),
+    ],
 )
 def test_short_names_get_the_providers_prefix(model: str, expected: str) -> None:
     assert sent(upstream("fireworks_ai"), BODY, model=model)["model"] == expected
@@ -172,14 +180,16 @@ def test_only_listed_client_headers_are_forwarded() -> None:
         "m",
         stream=False,
         client_asked_usage=False,
-        client_headers=[(b"authorization", b"Bearer mine"), (b"openai-beta", b"x=1"), (b"cookie", b"c")],
+        client_headers=[
+            (b"authorization", b"Bearer mine"),
+            (b"openai-beta", b"x=1"),
+            (b"cookie", b"c"),
+        ],
     )
     assert prepared.headers == ((b"a", b"b"), (b"openai-beta", b"x=1"))
 
 
 def test_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    import os
-
     path = tmp_path / "token"
     path.write_text("one\n")
     target = upstream("azure", token_file=TokenFile(str(path)))

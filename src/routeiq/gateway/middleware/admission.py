@@ -7,7 +7,7 @@ operator can see into an overloaded gateway.
 from __future__ import annotations
 
 from routeiq.exceptions import Draining, OverCapacity
-from routeiq.gateway.asgi import ASGIApp, Message, Receive, Scope, Send, respond_error
+from routeiq.gateway.asgi import ASGIApp, Receive, Scope, Send, respond_error
 from routeiq.resilience.admission import Admission
 
 EXEMPT = ("/_health/", "/health", "/metrics", "/routeiq/")
@@ -42,17 +42,6 @@ class AdmissionMiddleware:
             await respond_error(send, error, close)
             return
         try:
-            await self.app(scope, receive, closing(send, admission))
+            await self.app(scope, receive, send)
         finally:
             admission.leave()
-
-
-def closing(send: Send, admission: Admission) -> Send:
-    """While draining, ask keep-alive clients to reconnect (elsewhere) after this answer."""
-
-    async def send_and_close(message: Message) -> None:
-        if admission.draining and message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"connection", b"close")]
-        await send(message)
-
-    return send_and_close

@@ -20,7 +20,7 @@ class BodyLimitMiddleware:
             return
         declared = header(scope["headers"], b"content-length")
         if declared is not None and len(declared) < 20 and int(declared) > self.max_bytes:
-            await respond_error(send, too_large(self.max_bytes), [(b"connection", b"close")])
+            await respond_error(send, too_large(self.max_bytes))
             return
         if declared is not None:  # the server enforces what was declared
             await self.app(scope, receive, send)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 
 from routeiq.gateway.asgi import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +17,7 @@ def request_id(candidate: bytes | None) -> bytes:
     """
     if candidate and len(candidate) <= MAX_LENGTH and not candidate.translate(None, _VISIBLE):
         return candidate
-    return b"req_" + os.urandom(12).hex().encode()
+    return b"req_%024x" % random.getrandbits(96)
 
 
 class RequestIDMiddleware:

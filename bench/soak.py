@@ -127,7 +127,7 @@ async def _traffic(
     watch: Watch,
 ) -> tuple[int, int, Background]:
     """Slices of plain requests and streams, with the background beside."""
-    background = Background(target, per_second=10)
+    background = Background(target, lanes=20)
     until = time.monotonic() + seconds
     running = True
     side = asyncio.create_task(background.run(lambda: running))

@@ -74,7 +74,7 @@ def _one(
 
 
 async def _traffic(target: Target, load: Generator, seconds: float) -> tuple[int, int, Background]:
-    background = Background(target, per_second=20)
+    background = Background(target, lanes=2)
     until = time.monotonic() + seconds
     running = True
     side = asyncio.create_task(background.run(lambda: running))

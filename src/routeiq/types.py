@@ -137,8 +137,8 @@ class Decision:
     """Which deployment is called, which come after it, and why.
 
     `ranking` is never empty; its first entry is the choice, the rest are the fallbacks in order.
-    `propensity` is the probability with which the choice was made (1 for a deterministic strategy),
-    which off-policy evaluation needs.
+    `propensity` is the probability with which the choice was made: 1 for a deterministic strategy, `None`
+    where chance chose and the strategy cannot say how likely. Off-policy evaluation needs it.
     """
 
     id: str
@@ -149,7 +149,7 @@ class Decision:
     exclusions: tuple[Exclusion, ...] = ()
     profile: str | None = None
     hint_followed: bool | None = None
-    propensity: float = 1.0
+    propensity: float | None = 1.0
     duration_ms: float = 0.0
 
     @property
@@ -210,6 +210,7 @@ class StrategyTraits:
     scores: Literal["quality", "preference"] = "quality"
     learns_online: bool = False
     needs_embedding: bool = False
+    randomised: bool = False
     cpu_bound: bool = False
     maturity: Literal["stable", "experimental"] = "stable"
 

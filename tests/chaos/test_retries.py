@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,27 @@ from tests.chaos.tools import (
     place,
     wait_idle,
 )
-from tests.support.processes import SimulatorProcess, free_port, start_gateway
+from tests.support.processes import Gateway, SimulatorProcess, free_port, start_gateway
 
 pytestmark = pytest.mark.timeout(60)
 
 QUIET = {"ROUTEIQ_CB_FAILURE_THRESHOLD": "1000"}
 ALONE = "sim-medium"
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    simulator: SimulatorProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """Two deployments, patient breakers, impatient timeouts, and as many retries as are asked for."""
+    path = configure(
+        tmp_path_factory.mktemp("gateway"),
+        simulator,
+        resilience={"retry_budget": 1.0},
+        router_settings={"timeout": 1.0},
+    )
+    with start_gateway(path, env=QUIET) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -43,21 +59,19 @@ ALONE = "sim-medium"
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_another_deployment_answers(
-    tmp_path: Path, sim: SimulatorProcess, failure: str, code: str, stream: bool
+    gateway: Gateway, sim: SimulatorProcess, failure: str, code: str, stream: bool
 ) -> None:
     if stream and failure.startswith(("cut", "malformed")):
         failure, code = "cut=0", "connection_lost"
-    path = configure(tmp_path, sim, router_settings={"timeout": 1.5})
-    with start_gateway(path, env=QUIET) as gateway:
-        sim.behave(failure, "sim-small")
-        answer = ask(gateway, stream=stream)
-        assert answer.status == 200
-        assert answer.headers["x-routeiq-deployment"] == "second"
-        assert answer.headers["x-routeiq-attempts"] == "2"
-        assert f"fallback from first ({code})" in answer.headers["x-routeiq-reason"]
-        assert not stream or answer.events()[-1] == "[DONE]"
-        wait_idle(gateway)
-        assert not complaints(gateway)
+    sim.behave(failure, "sim-small")
+    answer = ask(gateway, stream=stream)
+    assert answer.status == 200
+    assert answer.headers["x-routeiq-deployment"] == "second"
+    assert answer.headers["x-routeiq-attempts"] == "2"
+    assert f"fallback from first ({code})" in answer.headers["x-routeiq-reason"]
+    assert not stream or answer.events()[-1] == "[DONE]"
+    wait_idle(gateway)
+    assert not complaints(gateway)
 
 
 def test_a_port_where_nobody_listens_is_left_for_another_deployment(
@@ -76,14 +90,12 @@ def test_a_port_where_nobody_listens_is_left_for_another_deployment(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_stream_that_sends_its_head_and_then_nothing_is_left_too(
-    tmp_path: Path, sim: SimulatorProcess, stream: bool
+    gateway: Gateway, sim: SimulatorProcess, stream: bool
 ) -> None:
-    path = configure(tmp_path, sim, router_settings={"timeout": 1.5})
-    with start_gateway(path, env=QUIET) as gateway:
-        sim.behave("ttft_ms=20000", "sim-small")
-        answer = ask(gateway, stream=stream, timeout=10.0)
-        assert answer.headers["x-routeiq-deployment"] == "second"
-        assert "fallback from first (upstream_timeout)" in answer.headers["x-routeiq-reason"]
+    sim.behave("ttft_ms=20000", "sim-small")
+    answer = ask(gateway, stream=stream, timeout=10.0)
+    assert answer.headers["x-routeiq-deployment"] == "second"
+    assert "fallback from first (upstream_timeout)" in answer.headers["x-routeiq-reason"]
 
 
 def test_a_short_retry_after_is_waited_for(tmp_path: Path, sim: SimulatorProcess) -> None:
@@ -143,7 +155,9 @@ def test_a_hanging_provider_alone_gives_504(
         assert calls_to(sim, ALONE) == 2
 
 
-@pytest.mark.parametrize(("budget", "least", "most"), [(0.0, 40, 40), (0.2, 45, 75), (1.0, 80, 130)])
+@pytest.mark.parametrize(
+    ("budget", "least", "most"), [(0.0, 40, 40), (0.2, 45, 75), (1.0, 80, 130)]
+)
 def test_the_retry_budget_bounds_the_calls_of_a_total_outage(
     tmp_path: Path, sim: SimulatorProcess, budget: float, least: int, most: int
 ) -> None:

@@ -58,10 +58,11 @@ def ask(gateway: Gateway, text: str = "hello", *, timeout: float = 30.0, **more:
 def error_code(answer: Answer) -> str | None:
     """The `code` of an error answer, or of the error event that ends a stream."""
     if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        found = [json.loads(one) for one in answer.events() if one != "[DONE]"]
-        code: str | None = found[-1].get("error", {}).get("code") if found else None
-        return code
-    code = answer.json().get("error", {}).get("code")
+        events = [one for one in answer.events() if one != "[DONE]"]
+        found = json.loads(events[-1]) if events else {}
+    else:
+        found = answer.json()
+    code: str | None = found.get("error", {}).get("code")
     return code
 
 

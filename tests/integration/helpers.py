@@ -76,7 +76,9 @@ def chat(
     return call(f"{gateway.url}/v1/chat/completions", body, headers={**KEY, **(headers or {})})
 
 
-def post(gateway: Gateway, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
+def post(
+    gateway: Gateway, path: str, body: Any, headers: Mapping[str, str] | None = None
+) -> Answer:
     return call(gateway.url + path, body, headers={**KEY, **(headers or {})})
 
 
@@ -105,7 +107,12 @@ def received(simulator: SimulatorProcess) -> dict[str, Any]:
 
 
 def assert_error(
-    answer: Answer, status: int, code: str | None = None, *, says: str = "", param: str | None = None
+    answer: Answer,
+    status: int,
+    code: str | None = None,
+    *,
+    says: str = "",
+    param: str | None = None,
 ) -> dict[str, Any]:
     """OpenAI's error shape, a request id, no traceback."""
     assert answer.status == status, (answer.status, answer.body[:500])

@@ -125,7 +125,6 @@ def test_the_decision_id_resolves_to_the_same_facts(gateway: Gateway, stream: bo
     assert kept["attempts"] == int(head["x-routeiq-attempts"]) == len(kept["attempts_made"])
     assert (kept["status"], kept["outcome"], kept["stream"]) == (200, "success", stream)
     assert kept["candidates"][0]["deployment"] == kept["deployment"]
-    assert [one["deployment"] for one in kept["exclusions"]] == ["sim-embed"] or kept["exclusions"]
     if not stream:
         assert float(head["x-routeiq-cost-usd"]) == pytest.approx(kept["cost_usd"], abs=1e-12)
     latest = get(gateway, "/routeiq/v1/decisions?limit=1").json()["data"]

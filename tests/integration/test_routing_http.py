@@ -187,9 +187,7 @@ def test_tag_filtering(gateway: Gateway, tags: str, expected: str) -> None:
 
 
 def test_order_is_kept(gateway: Gateway) -> None:
-    assert {
-        chat(gateway, "ordered").headers["x-routeiq-deployment"] for _ in range(8)
-    } == {"first"}
+    assert {chat(gateway, "ordered").headers["x-routeiq-deployment"] for _ in range(8)} == {"first"}
 
 
 def test_weights_are_shares(gateway: Gateway) -> None:

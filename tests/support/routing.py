@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from tests.support.clock import FakeClock
-
 from routeiq.config.model import Config, RouterConfig
 from routeiq.config.section import RouteIQSection
 from routeiq.config.settings import Settings
@@ -16,6 +14,7 @@ from routeiq.routing.catalog import Catalog
 from routeiq.routing.load import LoadTracker
 from routeiq.routing.router import Router
 from routeiq.types import Candidate, Deployment, ModelFacts, RoutingRequest
+from tests.support.clock import FakeClock
 
 
 def facts(price: tuple[float, float] | None = None, **known: Any) -> ModelFacts:

@@ -29,7 +29,7 @@ def test_entry_points_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
-        registry.strategy_class("round-robbin", key="routeiq.balancing")
+        registry.strategy_class("round-robn", key="routeiq.balancing")
     (problem,) = caught.value.problems
     assert problem.key == "routeiq.balancing"
     assert problem.fix == "Did you mean 'round-robin'?"

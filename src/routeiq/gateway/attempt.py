@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routeiq.exceptions import ConnectionLost, UpstreamError
+from routeiq.exceptions import ConnectionLost, InvalidRequest, UpstreamError, UpstreamTimeout
+from routeiq.gateway.asgi import JSON, error_body
 from routeiq.gateway.trace import Trace
 from routeiq.ports import Clock, Header, HttpClient, Timeouts, UpstreamResponse
 from routeiq.providers.sse import UsageTap
@@ -20,6 +22,9 @@ from routeiq.types import Attempt, Deployment, JsonObject, RoutingRequest, Usage
 # What may pass from a provider's answer to the client; everything else could name hosts or accounts.
 FORWARDED = frozenset({b"content-type", b"content-encoding", b"openai-processing-ms"})
 ERROR_BODY_LIMIT = 1024 * 1024
+UNEXPLAINED = error_body(
+    InvalidRequest("The provider refused the request without saying why in JSON.")
+)
 # Failures that say something about the provider's health, as opposed to about this request.
 COUNTED = frozenset({Verdict.RETRY, Verdict.AUTH_ERROR})
 
@@ -97,7 +102,7 @@ class Attempts:
         self._load.started(key)
         settled = False
         try:
-            result = await self._exchange(deployment, request, body)
+            result = await self._exchange(trace, deployment, request, body)
             settled = True
         finally:
             if not settled:
@@ -143,7 +148,7 @@ class Attempts:
             self._breakers.failure(reply.deployment.id)
 
     async def _exchange(
-        self, deployment: Deployment, request: RoutingRequest, body: JsonObject
+        self, trace: Trace, deployment: Deployment, request: RoutingRequest, body: JsonObject
     ) -> Reply | Failure:
         upstream = self._upstreams[deployment.id]
         settings = self._settings[deployment.id]
@@ -153,6 +158,7 @@ class Attempts:
             deployment.model,
             stream=request.stream,
             client_asked_usage=request.stream and asked_usage(body),
+            client_headers=trace.client_headers,
         )
         timeouts = settings.stream if request.stream else settings.plain
         try:
@@ -163,7 +169,7 @@ class Attempts:
                     return await self._refused(deployment, response, head)
                 if request.stream and head.media.startswith(b"text/event-stream"):
                     tap = UsageTap(request.operation, call.strip_usage)
-                    return await self._streaming(deployment, response, head, tap)
+                    return await self._streaming(deployment, response, head, tap, timeouts)
                 return await self._whole(deployment, request, response, head, settings)
             except BaseException:
                 response.close()
@@ -176,24 +182,30 @@ class Attempts:
         self, deployment: Deployment, response: UpstreamResponse, head: Head
     ) -> Failure:
         body = await response.read(ERROR_BODY_LIMIT)
+        own = b"json" in head.media  # else a page of some proxy, which may name hosts
         return Failure(
             deployment=deployment,
             verdict=classify(response.status, None, body),
             code=f"status_{response.status}",
             status=response.status,
-            headers=head.forwarded,
-            body=body,
+            headers=head.forwarded if own else [JSON],
+            body=body if own else UNEXPLAINED,
             retry_after_s=retry_after_s(response.headers, self._clock.wall()),
         )
 
     async def _streaming(
-        self, deployment: Deployment, response: UpstreamResponse, head: Head, tap: UsageTap
+        self,
+        deployment: Deployment,
+        response: UpstreamResponse,
+        head: Head,
+        tap: UsageTap,
+        timeouts: Timeouts,
     ) -> Reply:
         # The head is held until the first bytes: until then nothing was promised to the client and
         # another deployment can still answer. Headers without data would help no client.
         chunks = aiter(response.chunks())
         try:
-            first = await anext(chunks)
+            first = await within(first_event_s(timeouts), chunks)
         except StopAsyncIteration:
             raise ConnectionLost("the provider ended the stream before its first event") from None
         return Reply(
@@ -229,6 +241,33 @@ class Attempts:
             body=body,
             usage=usage_from_body(body, request.operation),
         )
+
+
+def first_event_s(timeouts: Timeouts) -> float | None:
+    """Longest wait from a stream's head to its first bytes, where that is less than the idle limit.
+
+    Many providers send the head at once and the first event when the model has started.
+    """
+    first, idle = timeouts.first_byte_s, timeouts.idle_s
+    return None if first is None or (idle is not None and idle <= first) else first
+
+
+async def within(limit_s: float | None, chunks: AsyncIterator[bytes]) -> bytes:
+    """The first piece of a stream.
+
+    Raises:
+        StopAsyncIteration: there is none.
+        UpstreamTimeout: it did not come in time.
+    """
+    if limit_s is None:
+        return await anext(chunks)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await anext(chunks)
+    except TimeoutError:
+        raise UpstreamTimeout(
+            f"no event within {limit_s:g} s of the stream's head", phase="first_byte"
+        ) from None
 
 
 class Head(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from routeiq.exceptions import (
+    ContextLengthExceeded,
     NoHealthyDeployment,
     RequestError,
     UpstreamFailed,
@@ -56,19 +57,22 @@ class Caller:
         self._hedge_after_s = hedge_after_s
 
     def decide(self, request: RoutingRequest) -> Decision:
-        """The router's decision; where nothing of the model is healthy, that of its first fallback that is.
+        """The router's decision; where no deployment of the model can help, that of its first fallback that can.
 
         Raises:
             RequestError: the router's own, if no fallback helps.
         """
         try:
             return self._router.decide(request)
-        except NoHealthyDeployment as error:
-            for model in self._fallbacks(request.model, "general"):
+        except (NoHealthyDeployment, ContextLengthExceeded) as error:
+            too_long = isinstance(error, ContextLengthExceeded)
+            for model in self._fallbacks(
+                request.model, "context_window" if too_long else "general"
+            ):
                 other = self._decide_other(request, model, frozenset())
                 if other is not None:
                     return other
-            raise error
+            raise
 
     async def call(
         self, trace: Trace, request: RoutingRequest, body: JsonObject
@@ -212,9 +216,11 @@ def give_up(failure: Failure) -> Failure:
     if failure.code == "upstream_timeout" or failure.status in (408, 504):
         raise UpstreamTimedOut("The provider did not answer in time. Try again, or another model.")
     if failure.verdict is Verdict.AUTH_ERROR:
+        missing = failure.status == 404
         raise UpstreamFailed(
-            "The provider refused the gateway's credentials. The operator must check the API key "
-            f"of deployment {failure.deployment.id!r}."
+            f"The provider {'does not know the model' if missing else 'refused the credentials'} of "
+            f"deployment {failure.deployment.id!r}. The operator must check its "
+            f"{'name and address' if missing else 'API key'}."
         )
     raise UpstreamFailed(
         "The provider failed to answer. Try again, or another model.",

@@ -21,6 +21,7 @@ from routeiq.gateway.trace import Trace
 from routeiq.gateway.watch import Disconnect
 from routeiq.ports import Clock
 from routeiq.providers.pricing import cost_usd
+from routeiq.providers.upstream import FORWARDED_HEADERS
 from routeiq.routing.request import parse_request
 from routeiq.types import JsonObject, Operation, RoutingRequest
 
@@ -136,6 +137,8 @@ def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequ
     profile = session = hint = tags = None
     for name, value in scope["headers"]:
         if not name.startswith(b"x-"):
+            if name in FORWARDED_HEADERS:
+                trace.client_headers += ((name, value),)
             continue
         if name == b"x-routeiq-profile":
             profile = value.decode("latin-1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from routeiq.access.authentication import Principal
 from routeiq.exceptions import NoHealthyDeployment
-from routeiq.ports import Clock
+from routeiq.ports import Clock, Header
 from routeiq.types import (
     Attempt,
     Decision,
@@ -27,6 +27,7 @@ class Trace:
     __slots__ = (
         "answered_by",
         "attempts",
+        "client_headers",
         "clock",
         "cost_usd",
         "decision",
@@ -49,6 +50,7 @@ class Trace:
     def __init__(self, *, request_id: str, operation: Operation, clock: Clock) -> None:
         self.request_id = request_id
         self.trace_id: str | None = None
+        self.client_headers: tuple[Header, ...] = ()  # those that reach providers
         self.operation: Operation = operation
         self.clock = clock
         self.started = clock.monotonic()

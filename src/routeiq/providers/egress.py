@@ -94,7 +94,10 @@ def split_url(url: str) -> Url:
     """
     if _FORBIDDEN.search(url):
         raise ValueError("URL has a control character, space, backslash or fragment: remove it")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may repeat a password
+        raise ValueError("URL host is not a name or address") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(f"URL scheme {parts.scheme!r} is not known: use http or https")
     if "@" in parts.netloc:

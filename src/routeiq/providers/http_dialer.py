@@ -7,6 +7,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -30,8 +31,7 @@ _UNBOUNDED = Timeouts(
 class Proxy:
     """An HTTP proxy and the names that go past it: `name` with all below it, or `*`."""
 
-    host: str
-    port: int
+    url: Url
     authorization: bytes
     exceptions: tuple[str, ...]
 
@@ -54,8 +54,7 @@ def parse_proxy(url: str, no_proxy: tuple[str, ...]) -> Proxy:
         raise ValueError("proxy URL must begin with http://")
     token = b64encode(unquote_to_bytes(user))
     return Proxy(
-        host=target.host,
-        port=target.port,
+        url=target,
         authorization=b"\r\nproxy-authorization: Basic " + token if user else b"",
         exceptions=tuple(name.lower().lstrip("*.") or "*" for name in no_proxy if name),
     )
@@ -66,6 +65,17 @@ async def resolve_name(host: str) -> list[str]:
     loop = asyncio.get_running_loop()
     infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+def keep_alive(connected: socket.socket | None) -> None:
+    """Probe a silent peer each minute: models think for longer than NAT and load balancers remember."""
+    if connected is None:
+        return
+    with suppress(OSError):  # it is gone again, which its first use will tell
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+            if hasattr(socket, option):  # not on every system
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), 60)
 
 
 class Dialer:
@@ -103,21 +113,21 @@ class Dialer:
             ConnectFailed: it could not be made.
             EgressDenied: an address of the host is not allowed.
         """
-        loop = asyncio.get_running_loop()
-        connection = Connection(loop, f"{url.host}:{url.port}")
         if url.scheme == "http+unix":
+            loop = asyncio.get_running_loop()
+            make = partial(Connection, loop, url.host)
             try:
-                await loop.create_unix_connection(lambda: connection, url.host)
+                return (await loop.create_unix_connection(make, url.host))[1]
             except OSError as error:
                 raise ConnectFailed(f"no connection to {url.host!r}: {error}") from error
-            return connection
         tls = self._tls if url.scheme == "https" else None
         proxy = self._proxy if self._proxy and self._proxy.serves(url.host) else None
         if proxy is None:
             return await self._dial(await self._allowed(url), url.host, url.port, tls, deadline)
         target = url.host if self._rules is None else (await self._allowed(url))[0]
-        addresses = await self._lookup(proxy.host)
-        connection = await self._dial(addresses, proxy.host, proxy.port, None, deadline)
+        hop = proxy.url
+        addresses = await self._addresses(hop)
+        connection = await self._dial(addresses, hop.host, hop.port, None, deadline)
         if self.forwards(url) is None:
             await self._tunnel(connection, proxy, target, url, tls)
         return connection
@@ -141,14 +151,15 @@ class Dialer:
                 share = loop.time() + (deadline - loop.time()) / left
             try:
                 async with asyncio.timeout_at(share):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(loop, f"{host}:{port}"),
+                    transport, connection = await loop.create_connection(
+                        partial(Connection, loop, f"{host}:{port}"),
                         address,
                         port,
                         ssl=tls,
                         server_hostname=host if tls else None,
                     )
-                    return connection
+                keep_alive(transport.get_extra_info("socket"))
+                return connection
             except OSError as error:
                 failures.append(f"{address}: {str(error) or 'timeout'}")
         raise ConnectFailed(f"no connection to {host}:{port}: {'; '.join(failures)}")
@@ -169,7 +180,7 @@ class Dialer:
             await connection.exchange(head + b"\r\n\r\n", _UNBOUNDED, 0.0, no_body=True)
             if connection.state == FAILED or connection.status // 100 != 2:
                 answer = connection.status or connection.error
-                raise ConnectFailed(f"proxy {proxy.host}:{proxy.port} opened no tunnel: {answer}")
+                raise ConnectFailed(f"proxy {proxy.url.authority} opened no tunnel: {answer}")
             if tls is not None:
                 transport = await loop.start_tls(
                     connection.transport, connection, tls, server_hostname=url.host
@@ -186,14 +197,17 @@ class Dialer:
 
     async def _allowed(self, url: Url) -> Sequence[str]:
         """The addresses of the URL's host, all of them checked."""
-        addresses = [url.host] if url.is_literal else await self._lookup(url.host)
+        addresses = await self._addresses(url)
         if self._rules is not None:
             for address in addresses:
                 self._rules.check_address(url.host, address)
         return addresses
 
-    async def _lookup(self, host: str) -> Sequence[str]:
+    async def _addresses(self, url: Url) -> Sequence[str]:
         """One lookup at a time per name; whoever is cancelled leaves it running for the others."""
+        host = url.host
+        if url.is_literal:
+            return [host]
         now = self._clock.monotonic()
         expires, lookup = self._names.get(host, (now, None))
         if lookup is None or expires <= now:

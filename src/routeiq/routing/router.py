@@ -150,6 +150,7 @@ class Router:
             + plan.ruled_out_in_words,
             profile=plan.profile_name,
             hint_followed=hinted,
+            propensity=None if routed and plan.strategy.traits.randomised else 1.0,
             duration_ms=(self._monotonic() - started) * 1e3,
         )
 

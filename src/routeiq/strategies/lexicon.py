@@ -18,7 +18,7 @@ _WORDS: Mapping[str, str] = {
         beweise beweis begründe analysiere vergleiche bewerte herleite
         démontre démontrer prouve prouver analyser justifie justifier
         demuestra demostrar analiza compara justifica deduce evalúa
-        dimostra analizza confronta demonstre analise justifique avalie
+        dimostra analizza confronta demonstre justifique avalie
         докажи докажите проанализируй проанализируйте сравни сравните обоснуй выведи
         bewijs analyseer vergelijk udowodnij przeanalizuj porównaj
         buktikan bandingkan
@@ -34,7 +34,7 @@ _WORDS: Mapping[str, str] = {
     CODE: """
         code python javascript typescript rust golang c++ sql regex bug debug refactor compile implement
         api async unittest kubernetes dockerfile stacktrace traceback recursion deadlock algorithm
-        programmiere implementiere implémente implementa algorithmus algorithme algoritmo
+        programmiere implementiere implémente implementa algorithme algoritmo
         реализуй код алгоритм
     """,
     STEPS: """

@@ -15,7 +15,7 @@ class RandomStrategy(RoutingStrategy):
     """Every candidate with the same probability; the order of the rest is random too."""
 
     name: ClassVar[str] = "random"
-    traits: ClassVar[StrategyTraits] = StrategyTraits(scores="preference")
+    traits: ClassVar[StrategyTraits] = StrategyTraits(scores="preference", randomised=True)
 
     class Options(BaseOptions):
         """Options of `random` and `weighted`."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ from tests.support.clock import FakeClock
 from routeiq.exceptions import ConnectFailed, EgressDenied
 from routeiq.providers.egress import AddressRules, split_url
 from routeiq.providers.http_connection import Connection
-from routeiq.providers.http_dialer import Dialer, parse_proxy
+from routeiq.providers.http_dialer import Dialer, keep_alive, parse_proxy
 
 pytestmark = pytest.mark.anyio
 URL = split_url("http://api.example:8080/v1")
@@ -98,3 +99,11 @@ async def test_nothing_is_connected_to_when_one_address_is_denied(
 )
 def test_no_proxy_names_whole_labels(no_proxy: tuple[str, ...], host: str, served: bool) -> None:
     assert parse_proxy("http://proxy", no_proxy).serves(host) is served
+
+
+def test_silent_connections_are_probed() -> None:
+    with socket.socket() as connected:
+        keep_alive(connected)
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    keep_alive(connected)  # closed by now: no error
+    keep_alive(None)

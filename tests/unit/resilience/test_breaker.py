@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.support.clock import FakeClock
 
 from routeiq.resilience.breaker import Breakers, State
+from tests.support.clock import FakeClock
 
 Transitions = list[tuple[str, str, str]]
 OPEN_S, WINDOW_S = 30.0, 60.0

@@ -5,7 +5,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
 
 from routeiq.exceptions import ConnectFailed, ConnectionLost, UpstreamError, UpstreamTimeout
 from routeiq.resilience.retry import (
@@ -16,6 +15,7 @@ from routeiq.resilience.retry import (
     classify,
     retry_after_s,
 )
+from tests.support.clock import FakeClock
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
 

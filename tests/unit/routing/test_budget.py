@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tests.support.routing import World, deployment, facts
-
 from routeiq.routing.request import parse_request
 from routeiq.types import Capability
+from tests.support.routing import World, deployment, facts
 
 PROMPT = "Write a function that reverses a list, explain its complexity, and compare two versions."
 BODY = {

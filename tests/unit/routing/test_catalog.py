@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.support.routing import deployment, facts
 
 from routeiq.config.model import RouterConfig
 from routeiq.config.section import Profile, RouteIQSection, RoutingGroup
 from routeiq.exceptions import ConfigError, InvalidRequest, ModelNotFound
 from routeiq.routing.catalog import CACHE_SIZE, Catalog, Target
 from routeiq.types import Deployment, ModelFacts
+from tests.support.routing import deployment, facts
 
 
 def catalog(

@@ -3,8 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock
-from tests.support.routing import deployment, facts, request
 
 from routeiq.config.section import Profile
 from routeiq.routing.eligibility import (
@@ -17,6 +15,8 @@ from routeiq.routing.eligibility import (
 )
 from routeiq.routing.load import LoadTracker
 from routeiq.types import Capability, Deployment, RoutingRequest
+from tests.support.clock import FakeClock
+from tests.support.routing import deployment, facts, request
 
 LOAD = LoadTracker(FakeClock())
 

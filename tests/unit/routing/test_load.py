@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.clock import FakeClock
 
 from routeiq.routing.load import SMOOTHING, STALE_AFTER_S, LoadTracker
+from tests.support.clock import FakeClock
 
 
 def test_in_flight_follows_started_and_finished(clock: FakeClock) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.routing import candidate
 
 from routeiq.config.section import BUILTIN_PROFILES, Profile
 from routeiq.routing.objective import known_costs, ordered, utilities
 from routeiq.types import Candidate
+from tests.support.routing import candidate
 
 
 def pool(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.support.routing import CHEAP, MIDDLE, STRONG, World, deployment, facts, request
 
 from routeiq.config.model import RouterConfig
 from routeiq.config.section import RouteIQSection
 from routeiq.routing.ranking import LONGEST_RANKING
+from tests.support.routing import CHEAP, MIDDLE, STRONG, World, deployment, facts, request
 
 TRIO = (CHEAP, MIDDLE, STRONG)
 

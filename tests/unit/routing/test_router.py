@@ -3,15 +3,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.routing import (
-    CHEAP,
-    MIDDLE,
-    STRONG,
-    World,
-    deployment,
-    facts,
-    request,
-)
 
 from routeiq.config.model import RouterConfig
 from routeiq.config.section import Profile, RouteIQSection, RoutingGroup, StrategyChoice
@@ -24,6 +15,15 @@ from routeiq.exceptions import (
 )
 from routeiq.routing.router import PLAN_CACHE_SIZE
 from routeiq.types import Capability
+from tests.support.routing import (
+    CHEAP,
+    MIDDLE,
+    STRONG,
+    World,
+    deployment,
+    facts,
+    request,
+)
 
 EASY = "What is the capital of France?"
 MEDIUM = "Compare TCP with UDP for a video game and say which is better."
@@ -322,3 +322,9 @@ def test_ranking_is_a_permutation_of_the_eligible(
     for each in decision.ranking:
         by_group.setdefault(each.deployment.group, []).append(each.deployment.order)
     assert all(found == sorted(found) for found in by_group.values())
+
+
+@pytest.mark.parametrize(("strategy", "propensity"), [("complexity", 1.0), ("random", None)])
+def test_propensity_is_unknown_where_chance_chose(strategy: str, propensity: float | None) -> None:
+    world = World(TRIO, strategy=strategy)
+    assert world.router.decide(request(EASY)).propensity == propensity

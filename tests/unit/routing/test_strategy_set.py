@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from tests.support.routing import CHEAP, MIDDLE, STRONG, World, deployment, request
 
 from routeiq import registry
 from routeiq.base import RoutingStrategy
@@ -18,6 +17,7 @@ from routeiq.types import (
     RoutingRequest,
     StrategyTraits,
 )
+from tests.support.routing import CHEAP, MIDDLE, STRONG, World, deployment, request
 
 TRIO = (CHEAP, MIDDLE, STRONG)
 OUTCOME = Outcome(kind="success", status=200, deployment=CHEAP, attempts=(), latency_ms=1.0)

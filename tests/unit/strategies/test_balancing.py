@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.support.routing import candidate, deployment, request
 
 from routeiq.base import RoutingStrategy
 from routeiq.strategies.least_busy import LeastBusyStrategy
@@ -18,6 +17,7 @@ from routeiq.strategies.lowest_latency import LowestLatencyStrategy
 from routeiq.strategies.random_weighted import RandomStrategy, WeightedStrategy, shares
 from routeiq.strategies.round_robin import RoundRobinStrategy
 from routeiq.types import Candidate
+from tests.support.routing import candidate, deployment, request
 
 REQUEST = request()
 

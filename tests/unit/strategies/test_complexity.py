@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.routing import CHEAP, MIDDLE, STRONG, candidate, deployment, facts, request
 
 from routeiq.strategies.complexity import (
     EASIEST,
@@ -16,6 +15,7 @@ from routeiq.strategies.complexity import (
 )
 from routeiq.strategies.lexicon import LEXICON, SUBSTRINGS
 from routeiq.types import Capability, LoadContext, ModelFacts, RoutingRequest
+from tests.support.routing import CHEAP, MIDDLE, STRONG, candidate, deployment, facts, request
 
 NEEDS = Capability
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.clock import FakeClock
 from tests.support.processes import SimulatorProcess, start_simulator
 

@@ -31,5 +31,5 @@ def value(cls: type[T]) -> type[T]:
         lines.append(f"    _set_{name}(self, {name})")
     source = f"def __init__(self, *, {', '.join(parameters)}):\n" + "\n".join(lines)
     exec(source, names)  # noqa: S102 - as dataclasses does; the source is field names only
-    made.__init__ = names["__init__"]  # type: ignore[misc]
+    setattr(made, "__init__", names["__init__"])  # noqa: B010 - a plain assignment is a type error
     return made

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.golden import DATA, ENVIRON, cases, expected, said
 
 from routeiq.config.litellm_sections import ConfigFile
 from routeiq.config.loader import load_config
 from routeiq.config.names import option_names
 from routeiq.config.validation import SECTIONS
+from tests.support.golden import DATA, ENVIRON, cases, expected, said
 
 ROOT = Path(__file__).parents[2]
 LISTED = ("litellm_settings", "router_settings", "general_settings")

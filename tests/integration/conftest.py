@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.support.processes import Gateway, SimulatorProcess, start_gateway
 
 from tests.integration.helpers import catalogue, write
+from tests.support.processes import Gateway, SimulatorProcess, start_gateway
 
 StartGateway = Callable[..., Gateway]
 

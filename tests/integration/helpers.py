@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from routeiq.simulator import CATALOGUE
 from tests.support.http import Answer, call
 from tests.support.processes import MASTER_KEY, Gateway, SimulatorProcess, deployment
-
-from routeiq.simulator import CATALOGUE
 
 KEY = {"authorization": f"Bearer {MASTER_KEY}"}
 UPSTREAM_KEY = "sk-upstream-secret-4711"

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     KEY,

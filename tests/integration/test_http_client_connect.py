@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.support.clock import FakeClock
-from tests.support.scripted_server import Peer, ScriptedServer, always_ok, answer, serving
 
 from routeiq.exceptions import ConnectFailed, EgressDenied, UpstreamTimeout
 from routeiq.ports import Timeouts
 from routeiq.providers.egress import AddressRules
 from routeiq.providers.http_client import NativeHttpClient
+from tests.support.clock import FakeClock
+from tests.support.scripted_server import Peer, ScriptedServer, always_ok, answer, serving
 
 pytestmark = pytest.mark.anyio
 PATIENT = Timeouts(connect_s=5, first_byte_s=5, idle_s=5)

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from tests.support.scripted_server import Peer, ScriptedServer, always_ok, answer, serving
 
 from routeiq.exceptions import ConnectionLost, UpstreamTimeout
 from routeiq.ports import Timeouts
 from routeiq.providers.http_client import NativeHttpClient
 from routeiq.providers.http_connection import Response
+from tests.support.scripted_server import Peer, ScriptedServer, always_ok, answer, serving
 
 pytestmark = pytest.mark.anyio
 PATIENT = Timeouts(connect_s=5, first_byte_s=5, idle_s=5)

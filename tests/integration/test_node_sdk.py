@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.processes import MASTER_KEY, Gateway
 
 FOLDER = Path(__file__).parents[1] / "node"

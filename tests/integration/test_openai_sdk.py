@@ -11,6 +11,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import TOOL, catalogue, get, user
 from tests.support.http import call

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     EASY,

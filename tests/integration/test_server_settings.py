@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     answered_by,

@@ -19,6 +19,8 @@ import trustme
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 from openai.types.responses import FunctionToolParam
 from pydantic import BaseModel
+
+from routeiq.simulator import SimulatedModel, Simulator
 from tests.support.http import call, connect
 from tests.support.processes import (
     SimulatorProcess,
@@ -27,8 +29,6 @@ from tests.support.processes import (
     wait_until,
     write_config,
 )
-
-from routeiq.simulator import SimulatedModel, Simulator
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 PARAMETERS: dict[str, object] = {

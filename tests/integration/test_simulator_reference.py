@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.http import call, connect
 
 from routeiq.simulator import CATALOGUE, Behaviour, Simulator, load_models
+from tests.support.http import call, connect
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/simulator.md").read_text(encoding="utf-8")
 ROW = re.compile(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     KEY,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from tests.support.http import call
 
 MASTER_KEY = "sk-master"

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+
 from bench.load import Load, LoadError, lua, parse_wrk
 from bench.loadgen import merged, quantile
 from bench.measure import quiet_rounds, rows

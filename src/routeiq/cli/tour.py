@@ -32,21 +32,23 @@ WEATHER_TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
+HARD = (
+    "Prove step by step that there are infinitely many primes congruent to 3 modulo 4, then design a "
+    "concurrent algorithm in Rust that enumerates them, and derive its complexity."
+)
+MIDDLE = (
+    "Explain why quicksort is fast on average, and compare it with merge sort for linked lists."
+)
 STOPS = (
     Stop(title="A simple question goes to a cheap model.", prompt="What is the capital of France?"),
+    Stop(title="A hard one goes to a strong model.", prompt=HARD),
+    Stop(title="One in between, balanced: the profile 'auto'.", prompt=MIDDLE),
     Stop(
-        title="A hard one goes to a strong model.",
-        prompt="Prove step by step that there are infinitely many primes congruent to 3 modulo 4, "
-        "then design a concurrent algorithm in Rust that enumerates them, derive its complexity, "
-        "and explain why it is free of data races.",
-    ),
-    Stop(
-        title="The same hard question under the profile 'eco': the cheapest that is good enough.",
-        prompt="Prove step by step that there are infinitely many primes congruent to 3 modulo 4, "
-        "then design a concurrent algorithm in Rust that enumerates them, derive its complexity, "
-        "and explain why it is free of data races.",
+        title="The same at the lowest price that is good enough: 'eco'.",
+        prompt=MIDDLE,
         profile="eco",
     ),
+    Stop(title="And at any price: 'premium'.", prompt=MIDDLE, profile="premium"),
     Stop(
         title="A request with tools goes only where tools are known.",
         prompt="What is the weather in Oslo?",

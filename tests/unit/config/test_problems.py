@@ -9,13 +9,13 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.golden import DATA, ENVIRON, cases, expected, said
 
 from routeiq.config.litellm_sections import ConfigFile
 from routeiq.config.loader import inspect_config, load_config
 from routeiq.config.names import option_names
 from routeiq.config.validation import SECTIONS, is_secret, key_text
 from routeiq.exceptions import ConfigError
+from tests.support.golden import DATA, ENVIRON, cases, expected, said
 
 
 @pytest.mark.parametrize("case", cases("problems"))

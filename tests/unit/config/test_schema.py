@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema_rs import Draft202012Validator
-from tests.support.golden import DATA, cases
 
 from routeiq.config.names import option_names
 from routeiq.config.schema import json_schema
+from tests.support.golden import DATA, cases
 
 VALIDATOR = Draft202012Validator(json_schema())
 

@@ -6,12 +6,12 @@ import ssl
 from collections.abc import Callable, Sequence
 
 import pytest
-from tests.support.clock import FakeClock
 
 from routeiq.exceptions import ConnectFailed, EgressDenied
 from routeiq.providers.egress import AddressRules, split_url
 from routeiq.providers.http_connection import Connection
 from routeiq.providers.http_dialer import Dialer, keep_alive, parse_proxy
+from tests.support.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 URL = split_url("http://api.example:8080/v1")

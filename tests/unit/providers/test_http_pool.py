@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.clock import FakeClock
 
 from routeiq.exceptions import ConnectFailed
 from routeiq.providers.http_connection import Connection
 from routeiq.providers.http_pool import Pool
+from tests.support.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 

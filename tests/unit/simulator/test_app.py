@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock
 
 from routeiq.simulator import CATALOGUE
 from routeiq.simulator.app import App
 from routeiq.simulator.record import ReceivedRequest
 from routeiq.simulator.replies import Reply
+from tests.support.clock import FakeClock
 
 HELLO = [{"role": "user", "content": "hello"}]
 FIELD_NAMES = """

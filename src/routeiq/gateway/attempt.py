@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routeiq.exceptions import ConnectionLost, InvalidRequest, UpstreamError, UpstreamTimeout
+from routeiq.exceptions import (
+    ConnectionLost,
+    EgressDenied,
+    InvalidRequest,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from routeiq.gateway.asgi import JSON, error_body
 from routeiq.gateway.trace import Trace
 from routeiq.ports import Clock, Header, HttpClient, Timeouts, UpstreamResponse
@@ -19,6 +26,9 @@ from routeiq.resilience.retry import Verdict, classify, retry_after_s
 from routeiq.routing.load import LoadTracker
 from routeiq.types import Attempt, Deployment, JsonObject, RoutingRequest, Usage
 
+logger = logging.getLogger("routeiq.gateway")
+
+EGRESS_DENIED = "egress_denied"
 # What may pass from a provider's answer to the client; everything else could name hosts or accounts.
 FORWARDED = frozenset({b"content-type", b"content-encoding", b"openai-processing-ms"})
 ERROR_BODY_LIMIT = 1024 * 1024
@@ -177,6 +187,9 @@ class Attempts:
         except UpstreamError as error:
             verdict = classify(None, error, b"")
             return Failure(deployment=deployment, verdict=verdict, code=error.code)
+        except EgressDenied as error:
+            logger.warning(str(error), extra={"deployment": deployment.id})
+            return Failure(deployment=deployment, verdict=Verdict.AUTH_ERROR, code=EGRESS_DENIED)
 
     async def _refused(
         self, deployment: Deployment, response: UpstreamResponse, head: Head

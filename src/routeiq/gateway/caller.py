@@ -13,7 +13,7 @@ from routeiq.exceptions import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
-from routeiq.gateway.attempt import Attempts, CallSettings, Failure, Reply
+from routeiq.gateway.attempt import EGRESS_DENIED, Attempts, CallSettings, Failure, Reply
 from routeiq.gateway.trace import Trace
 from routeiq.resilience.breaker import Breakers
 from routeiq.resilience.retry import RetryBudget, RetryPolicy, Verdict
@@ -170,7 +170,7 @@ class Caller:
                 return await first
             second = asyncio.ensure_future(self._attempts.make(trace, spare, request, body))
         except asyncio.CancelledError:
-            first.cancel()
+            self._drop(first)
             raise
         return await self._race(first, second)
 
@@ -193,16 +193,20 @@ class Caller:
             if winner is None:
                 answered = [one for one in (first, second) if isinstance(one.result(), Reply)]
                 winner = answered[0] if answered else first
-            loser = second if winner is first else first
-            if not loser.cancel():
-                lost = loser.result()
-                if isinstance(lost, Reply) and lost.response is not None:
-                    self._attempts.end_stream(lost, broken=False)
+            self._drop(second if winner is first else first)
             return winner.result()
-        except asyncio.CancelledError:
-            first.cancel()
-            second.cancel()
+        except BaseException:  # the client left, or a defect in one: the other must not go on
+            self._drop(first)
+            self._drop(second)
             raise
+
+    def _drop(self, call: asyncio.Future[Reply | Failure]) -> None:
+        """Nobody wants the result any more: cancel the call, or close what it brought."""
+        if call.cancel() or call.cancelled() or call.exception() is not None:
+            return
+        lost = call.result()
+        if isinstance(lost, Reply) and lost.response is not None:
+            self._attempts.end_stream(lost, broken=False)
 
 
 def give_up(failure: Failure) -> Failure:
@@ -216,11 +220,13 @@ def give_up(failure: Failure) -> Failure:
     if failure.code == "upstream_timeout" or failure.status in (408, 504):
         raise UpstreamTimedOut("The provider did not answer in time. Try again, or another model.")
     if failure.verdict is Verdict.AUTH_ERROR:
-        missing = failure.status == 404
+        wrong, check = "The provider refused the API key", "key"
+        if failure.code == EGRESS_DENIED:
+            wrong, check = "The gateway may not connect to the address", "address"
+        elif failure.status == 404:
+            wrong, check = "The provider does not know the model", "name and address"
         raise UpstreamFailed(
-            f"The provider {'does not know the model' if missing else 'refused the credentials'} of "
-            f"deployment {failure.deployment.id!r}. The operator must check its "
-            f"{'name and address' if missing else 'API key'}."
+            f"{wrong} of deployment {failure.deployment.id!r}. The operator must check its {check}."
         )
     raise UpstreamFailed(
         "The provider failed to answer. Try again, or another model.",

@@ -19,7 +19,7 @@ from types import FrameType
 
 from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, Problem
-from routeiq.gateway.worker import WorkerOptions, run_worker
+from routeiq.gateway.worker import WorkerOptions, flush_output, run_worker
 
 logger = logging.getLogger("routeiq.supervisor")
 
@@ -133,6 +133,7 @@ class Supervisor:
             else:
                 self._fork_due()
             time.sleep(POLL_S)
+        flush_output()
         return 1 if self._failed else 0
 
     def _fork(self, index: int) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,15 @@ def run_worker(config: Config, sockets: Sequence[socket.socket], options: Worker
     """Serve until SIGTERM or SIGINT, drain, return."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config, sockets, options))
+    flush_output()
+
+
+def flush_output() -> None:
+    """Write what stdout still holds; where that cannot be, forget it: Python would exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def serve(config: Config, sockets: Sequence[socket.socket], options: WorkerOptions) -> None:

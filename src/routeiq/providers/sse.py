@@ -178,12 +178,12 @@ class UsageTap:
         if not self._unread:
             return
         self._unread = False
+        block = b"".join(self._recent)
         end = _RESPONSE_END if self._operation == "responses" else _CHAT_END
-        for block in self._recent:
-            self._usage = find_usage(block, self._operation) or self._usage
-            self._finished = self._finished or end.search(block) is not None
-            if _MAYBE_ERROR.search(block):
-                self._error = self._error or any(map(_is_error, block.splitlines()))
+        self._usage = find_usage(block, self._operation) or self._usage
+        self._finished = self._finished or end.search(block) is not None
+        if b'"error"' in block and _MAYBE_ERROR.search(block):
+            self._error = self._error or any(map(_is_error, block.splitlines()))
 
 
 def error_event(body: bytes, operation: Operation = "chat") -> bytes:

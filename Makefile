@@ -6,6 +6,7 @@ TOOLS := .tools
 # uv may be missing on a fresh machine: it is then installed from PyPI into .tools, touching nothing else.
 UV := $(shell command -v uv 2>/dev/null || echo $(TOOLS)/bin/uv)
 RUN := $(UV) run --frozen
+BOOTSTRAP := $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(TOOLS)/bin/uv)
 NODE_SDK := tests/node/node_modules/.package-lock.json
 
 .PHONY: help setup format lint typecheck test test-unit test-contract test-integration test-chaos docs check serve demo bench soak clean
@@ -17,7 +18,7 @@ $(TOOLS)/bin/uv:
 	@echo "uv is not installed; putting it into $(TOOLS)/"
 	@python3 -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet uv
 
-setup: $(if $(filter $(TOOLS)/bin/uv,$(UV)),$(TOOLS)/bin/uv) ## install everything for development, locked
+setup: $(BOOTSTRAP) ## install everything for development, locked
 	@$(UV) sync --frozen --quiet --group dev
 
 format: setup ## format the code and fix what ruff can fix
@@ -54,15 +55,16 @@ test-chaos: setup ## dying providers, killed workers, cut connections
 
 docs: setup ## regenerate the reference pages, .env.example and the JSON schema
 	$(RUN) python scripts/generate_docs.py
+	$(RUN) python scripts/generate_providers.py
 
 check: lint typecheck docs test ## what CI runs: everything, then no generated file may differ
 	@git diff --exit-code --stat -- docs config .env.example || (echo "generated files were stale: commit them" && exit 1)
 
-serve: setup ## a local gateway on the simulator
-	$(RUN) routeiq demo --no-tour
+serve: $(BOOTSTRAP) ## a local gateway on the simulator
+	$(UV) run --frozen --no-dev --quiet routeiq demo --no-tour
 
-demo: setup ## the guided tour
-	$(RUN) routeiq demo
+demo: $(BOOTSTRAP) ## the guided tour; needs no key
+	@$(UV) run --frozen --no-dev --quiet routeiq demo
 
 bench: setup ## overhead against a direct call, in the same run
 	$(UV) run --frozen --group bench python -m bench

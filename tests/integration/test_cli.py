@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from routeiq import __version__
 from tests.integration.helpers import EASY, HARD, UPSTREAM_KEY, catalogue, chat, entry, write
 from tests.support.http import call
 from tests.support.processes import MASTER_KEY, SimulatorProcess, free_port, start_gateway
-
-from routeiq import __version__
 
 
 def routeiq(

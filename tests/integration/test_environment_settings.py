@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     HARD,

@@ -14,6 +14,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
     unsupported_method,
 )
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import KEY, catalogue, get
 from tests.support.http import call
@@ -52,7 +53,7 @@ def test_the_document_is_served_without_a_key_and_names_every_route(gateway: Gat
     assert document["info"]["version"] == get(gateway, "/routeiq/v1/status").json()["version"]
     for path, method in operations(document):
         concrete = path.replace("{id}", "sim-small")
-        body = {} if method == "post" else None
+        body: Any = {} if method == "post" else None
         answer = call(gateway.url + concrete, body, headers=KEY)
         assert answer.status != 405, f"{method} {path}"
         unknown = answer.status == 404 and answer.json()["error"]["code"] == "not_found"
@@ -63,7 +64,7 @@ def test_what_is_answered_is_what_the_document_says(gateway: Gateway) -> None:
     schema = schemathesis.openapi.from_url(f"{gateway.url}/routeiq/v1/openapi.json")
     tried = 0
     for result in schema.get_all_operations():
-        operation = result.ok()
+        operation: Any = result.ok()  # type: ignore[union-attr]
 
         @LIMITS
         @given(case=operation.as_strategy())
@@ -81,7 +82,7 @@ def test_without_a_key_every_protected_operation_is_a_401(gateway: Gateway) -> N
     document = call(f"{gateway.url}/routeiq/v1/openapi.json").json()
     for path, method in operations(document):
         operation = document["paths"][path][method]
-        body = {} if method == "post" else None
+        body: Any = {} if method == "post" else None
         answer = call(gateway.url + path.replace("{id}", "sim-small"), body)
         free = operation.get("security") == []
         assert (answer.status == 401) is not free, f"{method} {path}: {answer.status}"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import (
     answered_by,

@@ -97,7 +97,9 @@ def lenient(start: StartGateway, simulator: SimulatorProcess) -> Gateway:
                 group("large", url, "sim-small#oversize=60000"),
                 group("shaky", url, "sim-small#fail_first=2;status=500;key=lenient"),
                 group("asks-to-wait", url, "sim-small#fail_first=1;status=429;retry_after=1;key=w"),
-                group("asks-too-much", url, "sim-small#fail_first=1;status=429;retry_after=9;key=m"),
+                group(
+                    "asks-too-much", url, "sim-small#fail_first=1;status=429;retry_after=9;key=m"
+                ),
                 group("never-again", url, "sim-small#status=500", max_retries=0),
                 group("often", url, "sim-small#status=500", max_retries=4),
             ],

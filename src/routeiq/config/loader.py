@@ -143,6 +143,11 @@ def _remarks(config: Config, written: ConfigFile, document: Document) -> Iterato
     own, given = written.general_settings.master_key, config.settings.master_key
     if own and given and own != given:
         yield remark(place, "differs from LITELLM_MASTER_KEY, which wins.", "Keep one of the two.")
+    proxy = next((n for n in ("HTTPS_PROXY", "https_proxy") if config.environ.get(n)), None)
+    if proxy and config.routeiq.upstreams.proxy_url is None:
+        message = "is set, but providers are called directly."
+        fix = "Write routeiq.upstreams.proxy_url to call them through a proxy."
+        yield Problem(key=proxy, message=message, fix=fix, severity="warning")
     if config.master_key == "sk-1234":
         message = "is the example of LiteLLM's documentation: everybody knows it."
         yield remark(place, message, "Use the output of `openssl rand -hex 24`.")

@@ -111,6 +111,10 @@ class Upstreams(Section):
     """PEM bundle beside the system's certificate authorities."""
     max_response_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
     """Largest answer that is not a stream; a larger one counts as a failure of the provider."""
+    proxy_url: Annotated[str, Field(pattern=r"^http://[^\s]+$")] | None = None
+    """HTTP proxy for every call upstream, `http://[user:password@]host:port`. HTTPS_PROXY is not read."""
+    no_proxy: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    """Hosts that are reached directly; a name stands for all below it too."""
     check_addresses: bool = False
     """Apply the address rules of ROUTEIQ_SSRF_* to the operator's own `api_base` URLs too."""
 

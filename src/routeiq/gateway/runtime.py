@@ -172,13 +172,7 @@ def build(
         clock=clock,
         rng=rng or random.Random(),
     )
-    client = NativeHttpClient(
-        max_connections=section.upstreams.max_connections,
-        keepalive_s=section.upstreams.keepalive_s,
-        rules=address_rules(config) if section.upstreams.check_addresses else None,
-        ca_file=section.upstreams.ca_file,
-        clock=clock,
-    )
+    client = http_client(config, clock)
     calls = {one.id: call_settings(one, config) for one in config.deployments}
     attempts = Attempts(
         client=client,
@@ -235,6 +229,32 @@ def build(
         client=client,
         clock=clock,
     )
+
+
+def http_client(config: Config, clock: Clock) -> NativeHttpClient:
+    """The client that `routeiq.upstreams` describes.
+
+    Raises:
+        ConfigError: the proxy's URL or the bundle of authorities cannot be used.
+    """
+    upstreams = config.routeiq.upstreams
+    try:
+        return NativeHttpClient(
+            max_connections=upstreams.max_connections,
+            keepalive_s=upstreams.keepalive_s,
+            rules=address_rules(config) if upstreams.check_addresses else None,
+            ca_file=upstreams.ca_file,
+            proxy_url=upstreams.proxy_url,
+            no_proxy=upstreams.no_proxy,
+            clock=clock,
+        )
+    except (ValueError, OSError) as error:
+        problem = Problem(
+            key="routeiq.upstreams",
+            message=f"proxy_url or ca_file cannot be used: {error}.",
+            fix="Write proxy_url like http://proxy:3128 and ca_file as the path of a PEM file.",
+        )
+        raise ConfigError([problem]) from error
 
 
 def threshold(config: Config) -> int:
@@ -301,7 +321,7 @@ def masked(config: Config) -> dict[str, Any]:
             for name in type(config.router).__dataclass_fields__
             if name != "hidden_aliases"
         },
-        "routeiq": config.routeiq.model_dump(mode="json"),
+        "routeiq": masked_section(config),
         "deployments": [
             {
                 "id": one.id,
@@ -316,3 +336,12 @@ def masked(config: Config) -> dict[str, Any]:
         ],
         "notes": [str(note) for note in config.notes],
     }
+
+
+def masked_section(config: Config) -> dict[str, Any]:
+    """The `routeiq:` section without the proxy's password."""
+    section: dict[str, Any] = config.routeiq.model_dump(mode="json")
+    proxy = section["upstreams"]["proxy_url"]
+    if proxy:
+        section["upstreams"]["proxy_url"] = "http://" + proxy.removeprefix("http://").split("@")[-1]
+    return section

@@ -215,7 +215,7 @@ class _Resolver:
         base = base.strip()
         if "://" not in base and not entry.api_base:  # OLLAMA_HOST is often host:port only
             base = f"http://{base}"
-        if not _host(base) or any(char in base for char in "?# ") or not base.isprintable():
+        if not _host(base) or any(char in base for char in "?# @") or not base.isprintable():
             shown = base.split("?")[0].split("@")[-1]  # userinfo and queries may hold secrets
             text = f"{shown!r} is not an http or https URL without user information and query."
             self._problem(entry, "api_base", text, "Write it like https://host/v1.")

@@ -183,3 +183,30 @@ async def test_closing_cuts_idle_ones_refuses_waiters_and_closes_used_ones_at_th
     assert used.closed
     assert mine.closed
     assert pool.slots == 0
+
+
+async def test_sweeping_closes_the_expired_and_keeps_the_others(clock: FakeClock) -> None:
+    pool = pool_of(Opener(), clock, limit=2)
+    old, young = await pool.acquire(None), await pool.acquire(None)
+    pool.release(old)
+    clock.advance(20.0)
+    pool.release(young)
+    clock.advance(15.0)
+    pool._sweep()
+    assert (old.closed, young.closed, pool.slots) == (True, False, 1)
+    clock.advance(15.0)
+    pool._sweep()
+    assert (young.closed, pool.slots) == (True, 0)
+    pool.close()
+
+
+async def test_a_connection_that_is_closed_at_once_was_never_made(clock: FakeClock) -> None:
+    async def stillborn(deadline: float | None) -> Connection:
+        connection = await Opener()(deadline)
+        connection.abort()
+        return connection
+
+    pool = Pool(stillborn, limit=1, keepalive_s=30.0, clock=clock)
+    with pytest.raises(ConnectFailed, match="closed as soon as"):
+        await pool.acquire(None)
+    assert pool.slots == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,9 @@ def bench() -> None:
     """What the gateway costs, against a direct call in the same run. Without a command: `run`."""
     if sys.platform != "linux":
         raise click.ClickException("CPU and memory are read from /proc: this runs on Linux only.")
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # ends what it started
 
 
 @bench.command()
@@ -114,6 +118,8 @@ def run(
     click.echo(f"Load generator: {result['method']['generator']}.\n")
     click.echo(report.cpu_table(result) + "\n")
     click.echo(report.verdict_table(verdicts))
+    if note := report.warning(result):
+        click.echo("\n" + note)
     finish(all(one.met for one in verdicts), strict=strict)
 
 

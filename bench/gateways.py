@@ -73,7 +73,8 @@ SCENARIOS = (PLAIN, AUTO, STREAM, SPREAD, SPACED, SLOW)
 class Target:
     """One column. `process` is `None` for the direct call.
 
-    `patience` lengthens its runs: a gateway that answers few requests a second needs more time for as many.
+    `slow` says that it answers so few requests a second that those under way at the end of a run matter: wrk
+    would give them up, and their cost would be charged to the others. `fails` names what it cannot serve.
     """
 
     name: str
@@ -83,10 +84,13 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)
     process: Process | None = None
     version: str = ""
-    patience: int = 1
+    slow: bool = False
+    fails: frozenset[str] = frozenset()
 
     def serves(self, scenario: Scenario) -> bool:
         """Whether the scenario makes sense here."""
+        if scenario.name in self.fails:
+            return False
         return scenario.only is None or self.name in scenario.only
 
     def request(self, scenario: Scenario) -> Request:
@@ -257,7 +261,7 @@ def start_litellm(site: Site) -> Target:
         headers=bearer(MASTER_KEY),
         process=site.lab.start("litellm", argv, env=env, cpus=site.gateway_cpus),
         version=installed_version(home / "python", "litellm"),
-        patience=4,
+        slow=True,
     )
 
 

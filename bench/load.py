@@ -17,6 +17,9 @@ from . import kernel
 from .gateways import Scenario, Target
 from .launch import ROOT
 
+LINGER_S, SLOW_LINGER_S = 10.0, 120.0
+"""How long our own generator waits at the end for requests under way."""
+
 
 class LoadError(RuntimeError):
     """The generator failed, or got no answer."""
@@ -46,9 +49,10 @@ class Generator:
         self, target: Target, scenario: Scenario, *, connections: int, seconds: float
     ) -> Load:
         """N connections, each sends its next request when the last is answered."""
-        if self.kind == "wrk":
+        if self.kind == "wrk" and not target.slow:
             return self._wrk(target, scenario, connections, seconds)
-        answer = self._own("closed", [target], scenario, connections, seconds)
+        linger_s = SLOW_LINGER_S if target.slow else LINGER_S
+        answer = self._own("closed", [target], scenario, connections, seconds, linger_s=linger_s)
         return Load(**{name: answer[name] for name in Load.__dataclass_fields__})
 
     def paced(

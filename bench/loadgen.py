@@ -1,6 +1,7 @@
 """Our own load generator, a process of its own: `python -m bench.loadgen` reads a job from stdin, as JSON.
 
-- `closed`: N connections, each sends its next request when the last is answered. Stands in for wrk.
+- `closed`: N connections, each sends its next request when the last is answered. Stands in for wrk. Requests under
+  way at the end are waited for and counted: the CPU that they cost is, too.
 - `open`: a fixed rate, alternating between targets. Latency runs from the moment at which a request was due, not
   from when it could be sent, so that a stall is seen by every request that it delays (no coordinated omission).
 - `streams`: the same with event streams; notes when which events arrived.
@@ -95,15 +96,18 @@ async def closed(job: dict[str, Any]) -> dict[str, Any]:
     latencies: list[float] = []
     errors = 0
     running = True
+    under_way = job["connections"]
 
     def done(client: Client) -> None:
-        nonlocal errors
+        nonlocal errors, under_way
         if client.status == 200:
             latencies.append(client.ended_s - client.due_s)
         else:
             errors += 1
         if running and not client.lost:
             client.send(wire, time.perf_counter())
+        else:
+            under_way -= 1
 
     clients = [await connect(target, done) for _ in range(job["connections"])]
     began = time.perf_counter()
@@ -111,9 +115,13 @@ async def closed(job: dict[str, Any]) -> dict[str, Any]:
         client.send(wire, time.perf_counter())
     await asyncio.sleep(job["seconds"])
     running = False
+    until = time.perf_counter() + job["linger_s"]
+    while under_way and time.perf_counter() < until:
+        await asyncio.sleep(0.005)
     took = time.perf_counter() - began
     for client in clients:
         client.close()
+    errors += under_way
     return {"requests": len(latencies), "errors": errors, "seconds": took, **summary(latencies)}
 
 

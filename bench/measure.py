@@ -19,6 +19,8 @@ from .load import Generator, LoadError
 
 QUIET = 0.15
 """Share of the machine that others may use (or the hypervisor take) while a round still counts as quiet."""
+_IDLE_SHARE = 0.1
+_IDLE_WITHIN_S = 30.0
 _SETTLE_S = 0.15  # what a request leaves to do after its answer, such as the log, belongs to it
 
 Numbers = dict[str, float]
@@ -31,6 +33,7 @@ class Plan:
 
     rounds: int
     tries: int
+    least: int
     seconds: float
     warm_seconds: float
     paced_seconds: float
@@ -62,14 +65,17 @@ class Bench:
         return rows(scenario.name, connections, rounds)
 
     def _closed_once(self, target: Target, scenario: Scenario, connections: int) -> Numbers:
-        """One run; three times as long, and again, where a busy machine leaves no answer in time."""
-        seconds = self.plan.seconds * target.patience
+        """One run; longer, and again, where too few requests were answered for a figure."""
+        seconds = self.plan.seconds
         for _ in range(3):
             numbers = self._closed_for(target, scenario, connections, seconds)
-            if numbers["requests"]:
+            if numbers["requests"] >= self.plan.least:
                 return numbers
-            seconds *= 3
-        raise LoadError(f"{target.name} answered nothing to {scenario.name!r} in {seconds / 3:g} s")
+            seconds *= 4
+        raise LoadError(
+            f"{target.name} answered {numbers['requests']:.0f} requests for {scenario.name!r} in "
+            f"{seconds / 4:g} s, too few for a figure; wait until the machine has less to do"
+        )
 
     def _closed_for(
         self, target: Target, scenario: Scenario, connections: int, seconds: float
@@ -78,6 +84,7 @@ class Bench:
             self.generator.closed(
                 target, scenario, connections=connections, seconds=self.plan.warm_seconds
             )
+            self._wait_idle(target)
             before, began, spent = kernel.busy(), time.monotonic(), self._spent(target)
             children = child_cpu_s()
             load = self.generator.closed(target, scenario, connections=connections, seconds=seconds)
@@ -95,6 +102,16 @@ class Bench:
             "p99_ms": load.p99_ms,
             "noise": noise,
         }
+
+    def _wait_idle(self, target: Target) -> None:
+        """Let what the warm-up left behind end: a gateway may finish requests whose client has gone."""
+        until = time.monotonic() + _IDLE_WITHIN_S
+        spent = sum(self._spent(target))
+        while time.monotonic() < until:
+            time.sleep(_SETTLE_S)
+            before, spent = spent, sum(self._spent(target))
+            if spent - before <= _IDLE_SHARE * _SETTLE_S:
+                return
 
     def _spent(self, target: Target) -> tuple[float, float]:
         own = kernel.cpu_s(target.process.pid) if target.process else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .measure import QUIET
 from .targets import Result, Verdict, judge, row
 
 HEAD = """\
@@ -15,6 +16,11 @@ HEAD = """\
 What a request costs in the gateway, beside a direct call to the same provider in the same run. The provider is
 `routeiq simulate`; authentication, access log, decision headers, decision records and cost accounting are on, as
 they are by default.
+"""
+
+BUSY = """\
+**The machine was busy with other work ({noise:.0%} of it in the median run): CPU per request is higher than on a
+quiet machine, latency means little. Repeat before quoting anything from this page.**
 """
 
 METHOD = """\
@@ -31,6 +37,9 @@ METHOD = """\
   It tells how fast the machine was: compare ratios to it, not milliseconds between machines.
 - Memory is read from `/proc/PID/smaps_rollup` after load of every kind. Start-up runs from starting the process to
   the first answer of status 200 that came from the provider.
+- A gateway is asked everything once before; where it answers with an error, no figure is given. LiteLLM's proxy
+  answers so few requests a second that its load comes from `bench/loadgen.py`, which waits for the requests under
+  way at the end of a run and counts them; wrk would give them up uncounted.
 - Other gateways run as their documentation says for production: one process, no database
   (`python -m bench install-others` installs them).
 """
@@ -61,16 +70,28 @@ def page(result: Result) -> str:
         f"Measured {result['date']} on {machine['cores']} cores of {machine['processor']}, "
         f"{machine['memory_gb']} GB, {machine['system']}. {versions}."
     )
-    parts = [HEAD, facts, "## What must be reached", verdict_table(judge(result))]
+    parts = [HEAD, facts, warning(result), "## What must be reached", verdict_table(judge(result))]
     parts += ["## CPU per request", cpu_table(result), "## Latency", latency_table(result)]
     parts += ["## Streams", stream_table(result), "## Processes", process_table(result)]
-    return "\n\n".join(part.strip() for part in [*parts, method(result)]) + "\n"
+    parts.append(method(result))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def median_noise(result: Result) -> float:
+    """Share of the machine that others used, in the median run."""
+    found = sorted(one["noise"] for one in result["rows"])
+    return found[len(found) // 2] if found else 0.0
+
+
+def warning(result: Result) -> str:
+    """Said where the machine was too busy for the figures to be trusted."""
+    noise = median_noise(result)
+    return BUSY.format(noise=noise) if noise > QUIET else ""
 
 
 def method(result: Result) -> str:
     """How the figures came about."""
     how = result["method"]
-    noise = sorted(one["noise"] for one in result["rows"])
     return METHOD.format(
         pinning="" if how["pinned"] else " (this machine has only one: they share it)",
         generator="Load comes from wrk, at a fixed rate from `bench/loadgen.py`."
@@ -78,7 +99,7 @@ def method(result: Result) -> str:
         else "Load comes from `bench/loadgen.py` (wrk is not installed), which costs more CPU than wrk.",
         rounds=how["rounds"],
         seconds=how["seconds"],
-        noise=noise[len(noise) // 2] if noise else 0.0,
+        noise=median_noise(result),
     )
 
 
@@ -141,7 +162,9 @@ def stream_table(result: Result) -> str:
     lines = []
     for name in columns(result, with_direct=True):
         one = row(result, "spaced", name)
-        if one is None:
+        if one is None or one["errors"]:
+            if "spaced" in result.get("fails", {}).get(name, ()) or one:
+                lines.append([result["columns"][name], "fails", *["-"] * 4])
             continue
         first, late = f"{number(one['first_p50_ms'])}", f"{number(one['first_p99_ms'])}"
         if "added_first_p50_ms" in one:
@@ -186,8 +209,27 @@ def by_column(
         found = [row(result, scenario, name, connections) for name in names]
         if any(found):
             title = f"{TITLES[scenario]}, {connections or '100 a second'}"
-            lines.append([title, *(cell(one) if one else "-" for one in found)])
+            cells = [
+                _cell(result, scenario, name, one, cell)
+                for name, one in zip(names, found, strict=True)
+            ]
+            lines.append([title, *cells])
     return table(["", *(result["columns"][name] for name in names)], lines)
+
+
+def _cell(
+    result: Result,
+    scenario: str,
+    name: str,
+    one: dict[str, Any] | None,
+    cell: Callable[[dict[str, Any]], str],
+) -> str:
+    """What an error costs is no figure: where a gateway fails, only that is said."""
+    if scenario in result.get("fails", {}).get(name, ()):
+        return "fails"
+    if one is None:
+        return "-"
+    return f"{one['errors']} errors" if one["errors"] else cell(one)
 
 
 TITLES = {

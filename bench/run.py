@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from . import costs, kernel
 from .gateways import (
     AUTO,
     PLAIN,
+    SCENARIOS,
     SLOW,
     SPACED,
     SPREAD,
@@ -26,8 +27,8 @@ from .gateways import (
     start_routeiq,
     start_simulator,
 )
-from .launch import Lab, wait_answer
-from .load import Generator
+from .launch import Lab, ask, wait_answer
+from .load import Generator, LoadError
 from .measure import Bench, Plan
 
 Result = dict[str, Any]
@@ -39,6 +40,7 @@ class Effort:
 
     rounds: int
     tries: int
+    least: int
     seconds: float
     warm_seconds: float
     paced_seconds: float
@@ -51,6 +53,7 @@ EFFORTS = {
     "full": Effort(
         rounds=5,
         tries=8,
+        least=100,
         seconds=2,
         warm_seconds=1,
         paced_seconds=10,
@@ -61,6 +64,7 @@ EFFORTS = {
     "quick": Effort(
         rounds=2,
         tries=3,
+        least=50,
         seconds=1,
         warm_seconds=1,
         paced_seconds=2,
@@ -71,6 +75,7 @@ EFFORTS = {
     "smoke": Effort(
         rounds=1,
         tries=1,
+        least=1,
         seconds=0.3,
         warm_seconds=0.1,
         paced_seconds=0.5,
@@ -119,6 +124,7 @@ def run(options: Options, say: Callable[[str], None]) -> Result:
             plan=Plan(
                 rounds=effort.rounds,
                 tries=effort.tries,
+                least=effort.least,
                 seconds=effort.seconds,
                 warm_seconds=effort.warm_seconds,
                 paced_seconds=effort.paced_seconds,
@@ -145,6 +151,7 @@ def run(options: Options, say: Callable[[str], None]) -> Result:
             "pinned": len(kernel.processors()) > 1,
         },
         "columns": {"direct": "direct call", **{one.name: one.title for one in targets}},
+        "fails": {one.name: sorted(one.fails) for one in targets if one.fails},
         "rows": rows,
         "memory": memory,
         "tree_memory": others,
@@ -162,7 +169,21 @@ def start_targets(site: Site, columns: Sequence[str], say: Callable[[str], None]
     for target in targets:
         if target.process is not None:
             wait_answer(target.process, target.request(PLAIN))
-    return targets
+    return [checked(target, say) for target in targets]
+
+
+def checked(target: Target, say: Callable[[str], None]) -> Target:
+    """The target with the scenarios that it fails at: what an error costs is no figure."""
+    fails = set()
+    for scenario in SCENARIOS:
+        if target.serves(scenario):
+            status, body = ask(target.request(scenario), timeout_s=30)
+            if status != 200:
+                fails.add(scenario.name)
+                say(f"{target.name} answers {status} to {scenario.name!r}: {body[:200]!r}")
+    if fails and target.name in ("routeiq", "bare"):
+        raise LoadError(f"{target.name} fails at {', '.join(sorted(fails))}")
+    return replace(target, fails=frozenset(fails))
 
 
 def versions() -> dict[str, str]:

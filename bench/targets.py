@@ -53,7 +53,7 @@ def _others(result: Result) -> Iterator[Verdict]:
         own = row(result, scenario, "routeiq", 32)
         for name, times in (("litellm", 40), ("portkey", 3), ("tensorzero", 1)):
             other = row(result, scenario, name, 32)
-            if own and other and (scenario == "plain" or name == "litellm"):
+            if own and other and not other["errors"] and (scenario == "plain" or name == "litellm"):
                 yield Verdict(
                     what=f"CPU per {words}: {result['columns'][name]} against ours",
                     value=other["cpu_ms"] / own["cpu_ms"],

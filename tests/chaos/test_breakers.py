@@ -43,7 +43,7 @@ def half_open(gateway: Gateway, id: str) -> None:
 def test_a_dead_provider_is_left_alone_and_taken_back(
     tmp_path: Path, sim: SimulatorProcess, failure: str
 ) -> None:
-    env = {"ROUTEIQ_CB_FAILURE_THRESHOLD": "3", "ROUTEIQ_CB_TIMEOUT_SECONDS": "3"}
+    env = {"ROUTEIQ_CB_FAILURE_THRESHOLD": "3", "ROUTEIQ_CB_TIMEOUT_SECONDS": "2"}
     path = configure(tmp_path, sim, router_settings={"num_retries": 2})
     with start_gateway(path, env=env) as gateway:
         assert answered_by(ask(gateway)) == "first"
@@ -153,7 +153,7 @@ def test_how_long_a_breaker_stays_open(
             half_open(gateway, "first")
             return
         with pytest.raises(AssertionError, match="may be probed"):
-            wait_until(lambda: breaker(gateway, "first") != "open", "it may be probed", 2.0)
+            wait_until(lambda: breaker(gateway, "first") != "open", "it may be probed", 1.5)
 
 
 def test_client_errors_open_nothing(tmp_path: Path, sim: SimulatorProcess) -> None:

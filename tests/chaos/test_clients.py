@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -88,9 +89,7 @@ def test_500_connections_that_are_opened_and_dropped(
     fds = f"/proc/{gateway.pid}/fd"
 
     def closed() -> bool:
-        from os import listdir
-
-        return len(listdir(fds)) < 100
+        return len(os.listdir(fds)) < 100
 
     wait_until(closed, "the gateway's sockets are closed")
     assert not complaints(gateway)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import time
@@ -11,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.chaos.tools import AUTH, Load, RawStream, alive, ask, children, configure, polled
 from tests.support.http import call
@@ -60,7 +60,6 @@ def test_the_others_go_on_when_a_worker_is_killed(tmp_path: Path, sim: Simulator
 def test_connections_in_a_dead_workers_queue_are_served(
     tmp_path: Path, sim: SimulatorProcess
 ) -> None:
-    host_port = None
     with start_gateway(configure(tmp_path, sim), workers=2) as gateway, ExitStack() as stack:
         wait_until(lambda: all_answer(gateway, 2), "both workers answer")
         victim = workers_of(gateway)[0]
@@ -108,7 +107,7 @@ def test_a_crash_loop_backs_off_and_ends_when_the_cause_is_mended(
 ) -> None:
     """A worker that cannot read its certificate authorities dies at once, again and again."""
     authorities = tmp_path / "ca.pem"
-    shutil.copy(system_authorities(), authorities)
+    trustme.CA().cert_pem.write_to_path(str(authorities))
     path = configure(tmp_path, sim, routeiq={"upstreams": {"ca_file": str(authorities)}})
     with start_gateway(path, workers=2) as gateway:
         wait_until(lambda: all_answer(gateway, 2), "both workers answer")
@@ -125,26 +124,25 @@ def test_a_crash_loop_backs_off_and_ends_when_the_cause_is_mended(
         ]
         assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
         assert gateway.log().count("worker died; restarting") < 8
-        assert ask(gateway).status == 200 or ask(gateway).status == 200
+        # Its socket is closed by now: nobody waits in the queue of a worker that does not come back.
+        resets = 0
+        for _ in range(12):
+            try:
+                assert ask(gateway, timeout=5.0).status == 200
+            except ConnectionResetError:  # it was just being tried again
+                resets += 1
+        assert resets < 6
         (tmp_path / "away.pem").rename(authorities)
         wait_until(lambda: all_answer(gateway, 2), "both workers answer again", 20.0)
         gateway.terminate()
         assert gateway.wait(20.0) == 0
 
 
-def system_authorities() -> str:
-    import ssl
-
-    import certifi
-
-    return ssl.get_default_verify_paths().cafile or certifi.where()
-
-
 def test_sigterm_during_a_crash_loop_ends_the_supervisor(
     tmp_path: Path, sim: SimulatorProcess
 ) -> None:
     authorities = tmp_path / "ca.pem"
-    shutil.copy(system_authorities(), authorities)
+    trustme.CA().cert_pem.write_to_path(str(authorities))
     path = configure(tmp_path, sim, routeiq={"upstreams": {"ca_file": str(authorities)}})
     with start_gateway(path, workers=2) as gateway:
         authorities.unlink()
@@ -152,4 +150,4 @@ def test_sigterm_during_a_crash_loop_ends_the_supervisor(
             os.kill(worker, signal.SIGKILL)
         wait_until(lambda: "worker died" in gateway.log(), "the deaths are noticed")
         gateway.terminate()
-        assert gateway.wait(15.0) in (0, 1)
+        assert gateway.wait(15.0) in (0, 1)  # 1 where a worker died of its defect just then

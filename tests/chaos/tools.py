@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.http import Answer, call
+from tests.support.http import Answer, call, connect
 from tests.support.processes import (
     MASTER_KEY,
     Gateway,
@@ -232,8 +233,6 @@ class KeepAlive:
     """
 
     def __init__(self, url: str) -> None:
-        from tests.support.http import connect
-
         self._connection = connect(url, 30.0)
 
     def post(self, body: Any) -> Answer:
@@ -253,8 +252,6 @@ class KeepAlive:
 
 def read_whole(read: Callable[[], bytes]) -> bytes:
     """`read()`, with an answer that is shorter than promised as an `OSError`."""
-    import http.client
-
     try:
         return read()
     except http.client.HTTPException as error:

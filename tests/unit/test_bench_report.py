@@ -136,6 +136,34 @@ def test_page_of_one_processor_and_our_generator_says_so(result: dict[str, Any])
     assert "has only one" in text
 
 
+def test_what_an_error_costs_is_neither_shown_nor_judged(result: dict[str, Any]) -> None:
+    for row in result["rows"]:
+        if row["target"] == "litellm" and row["scenario"] == "plain":
+            row["errors"] = 3
+    result["fails"] = {"tensorzero": ["stream", "spaced"]}
+    result["rows"] = [
+        row
+        for row in result["rows"]
+        if not (row["target"] == "tensorzero" and row["scenario"] in ("stream", "spaced"))
+    ]
+    text = page(result)
+    assert (
+        "| chat completion, 32 | 0.200 (0.180 to 0.220) | 0.100 (0.090 to 0.110) | 3 errors |"
+        in text
+    )
+    assert "| stream, 20 chunks at once, 32 |" in text
+    assert "| 9 (8.10 to 9.90) | fails |" in text
+    assert "| TensorZero | fails | - |" in text
+    assert not [one for one in judge(result) if "chat completion: LiteLLM" in one.what]
+
+
+def test_page_of_a_busy_machine_warns(result: dict[str, Any]) -> None:
+    assert "was busy" not in page(result)
+    for row in result["rows"]:
+        row["noise"] = 0.4
+    assert "was busy with other work (40% of it" in page(result)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.1234, "0.123"), (1.5, "1.50"), (25.04, "25.0"), (1234.5, "1,234"), (3.0, "3")],

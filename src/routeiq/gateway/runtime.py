@@ -7,10 +7,8 @@ with every problem found, and what ran before goes on.
 from __future__ import annotations
 
 import logging
-import os
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from routeiq.access.authentication import Authenticator
@@ -70,14 +68,14 @@ class Accounts:
         self._decisions = decisions
         self._clock = clock
         self._access_log = access_log
-        self._worker_id = os.getpid()
 
     def observe(self, trace: Trace) -> None:
         """Tell the router, keep the record, write the line. Never raises: the answer has been sent."""
         decision, request = trace.decision, trace.request
         outcome = trace.outcome()
         if decision is None or request is None:
-            self._write("request refused", self._refusal(trace))
+            if self._access_log is not None:
+                self._access_log.write("request refused", self._refusal(trace))
             return
         self._router.observe(decision, outcome)
         record = decision_record(
@@ -90,7 +88,8 @@ class Accounts:
         if trace.trace_id:
             record["trace_id"] = trace.trace_id
         self._decisions.add(record, decision, outcome)
-        self._write("routing decision completed", record)
+        if self._access_log is not None:
+            self._access_log.write("routing decision completed", record)
 
     def _refusal(self, trace: Trace) -> dict[str, Any]:
         return {
@@ -101,18 +100,6 @@ class Accounts:
             "error": trace.error,
             "duration_ms": trace.elapsed_ms(),
         }
-
-    def _write(self, message: str, record: dict[str, Any]) -> None:
-        """Queue a line with the fields that every log line has."""
-        if self._access_log is not None:
-            common = {
-                "timestamp": datetime.fromtimestamp(record["time"], UTC),
-                "level": "INFO",
-                "service": "routeiq",
-                "message": message,
-                "worker_id": self._worker_id,
-            }
-            self._access_log.write(common | record)
 
 
 def check_resolved(config: Config) -> Resolved:

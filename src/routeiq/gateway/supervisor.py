@@ -26,6 +26,7 @@ logger = logging.getLogger("routeiq.supervisor")
 BACKLOG = 2048
 RESTART_MIN_S = 0.1
 RESTART_MAX_S = 10.0
+PATIENCE_S = 0.5
 HEALTHY_S = 30.0
 KILL_MARGIN_S = 5.0
 POLL_S = 0.05
@@ -50,6 +51,18 @@ def _cgroup_cores(path: str = "/sys/fs/cgroup/cpu.max") -> int | None:
     return None if quota == "max" else max(1, int(quota) // int(period))
 
 
+def listener(address: tuple[str, int], *, shared: bool) -> socket.socket:
+    """One listening socket; `shared` ones may be many on one address."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.listen(BACKLOG)
+    sock.set_inheritable(True)
+    return sock
+
+
 def bind(host: str, port: int, count: int) -> list[socket.socket]:
     """`count` listening sockets on one address.
 
@@ -65,16 +78,7 @@ def bind(host: str, port: int, count: int) -> list[socket.socket]:
             port = probe.getsockname()[1]
             if port:
                 probe.listen(1)
-        sockets = []
-        for _ in range(count):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if count > 1:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((host, port))
-            sock.listen(BACKLOG)
-            sock.set_inheritable(True)
-            sockets.append(sock)
+        sockets = [listener((host, port), shared=count > 1) for _ in range(count)]
     except OSError as error:
         raise ConfigError(
             [
@@ -103,6 +107,7 @@ class Supervisor:
         self._sockets = list(sockets)
         self._insecure = insecure
         self._on_started = on_started
+        self._address = sockets[0].getsockname()[:2] if sockets else ("", 0)
         self._pids: dict[int, int] = {}
         self._born: dict[int, float] = {}
         self._pause: dict[int, float] = {}
@@ -192,6 +197,8 @@ class Supervisor:
         pause = self._pause.get(index, RESTART_MIN_S) if quick else RESTART_MIN_S
         self._pause[index] = min(pause * 2, RESTART_MAX_S)
         self._due[index] = now + pause
+        if pause > PATIENCE_S:  # it will not be back soon: its queue's clients must not wait for it
+            self._sockets[index].close()
         logger.error(
             "worker died; restarting", extra={"index": index, "exit_code": code, "pause_s": pause}
         )
@@ -200,7 +207,13 @@ class Supervisor:
         now = time.monotonic()
         for index in [one for one, due in self._due.items() if due <= now]:
             del self._due[index]
-            self._fork(index)
+            try:
+                if self._sockets[index].fileno() < 0:
+                    self._sockets[index] = listener(self._address, shared=True)
+                self._fork(index)
+            except OSError:  # no address, no process: the machine may recover
+                logger.exception("worker cannot be started")
+                self._schedule(index, 1)
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:

@@ -25,6 +25,7 @@ _CONTENT = re.compile(
     rb'"(?:content|reasoning_content|reasoning|text|refusal|arguments)"\s*:\s*"[^"]'
     rb'|"tool_calls"\s*:\s*\[\s*\{|"(?:function_call|audio)"\s*:\s*\{|\.delta"'
 )
+_PLAIN_CONTENT = b'"content":"'
 _DONE = re.compile(rb"(?:^|\n)data: ?\[DONE\]")
 _CHAT_END = re.compile(rb'"finish_reason"\s*:\s*"|(?:^|\n)data: ?\[DONE\]')
 _RESPONSE_END = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
@@ -97,9 +98,9 @@ class UsageTap:
                 self._watch(data)
             return data
         block = self._tail + data if self._tail else data
-        if block.find(b"\n\n") == len(block) - 2 and block.find(b"\r") < 0:
+        if block.endswith(b"\n\n") and len(block) <= MAX_EVENT_BYTES and b"\r" not in block:
             self._tail = b""
-            return self._filter(block)
+            return self._filter_events(block)
         start, out = 0, []
         for match in _BOUNDARY.finditer(block):
             out.append(self._filter(block[start : match.end()]))
@@ -108,6 +109,25 @@ class UsageTap:
         if self._overlong:  # nothing held is ever longer than the bound
             out.append(block[start:])
         return b"".join(out)
+
+    def _filter_events(self, block: bytes) -> bytes:
+        """Whole events in one piece, which is how they usually come: at most one of them has usage."""
+        block = block.replace(b',"usage":null', b"")
+        at = block.rfind(b'"usage"')
+        if at < 0:
+            self._note(block)
+            return block
+        start = block.rfind(b"\n\n", 0, at) + 2 if block.find(b"\n\n") < at else 0
+        end = block.find(b"\n\n", at) + 2
+        before, after = block[:start], block[end:]
+        if b'"usage"' in before:
+            return b"".join([self._filter(one + b"\n\n") for one in block.split(b"\n\n")[:-1]])
+        if before:
+            self._note(before)
+        event = self._filter(block[start:end])
+        if after:
+            self._note(after)
+        return before + event + after
 
     def finish(self) -> bytes:
         """What is left to forward when the stream has ended, whether well or not.
@@ -171,19 +191,32 @@ class UsageTap:
         """Remember some complete events until they are asked about."""
         self._recent.append(block)
         self._unread = True
-        if not self.first_content and _CONTENT.search(block):
-            self.first_content = True
+        if not self.first_content:
+            at = block.rfind(_PLAIN_CONTENT)  # the usual form; the regex knows the others
+            end = at + len(_PLAIN_CONTENT)
+            plain = at >= 0 and block[end : end + 1] not in (b'"', b"")
+            self.first_content = plain or _CONTENT.search(block) is not None
 
     def _read_recent(self) -> None:
         if not self._unread:
             return
         self._unread = False
         block = b"".join(self._recent)
-        end = _RESPONSE_END if self._operation == "responses" else _CHAT_END
         self._usage = find_usage(block, self._operation) or self._usage
-        self._finished = self._finished or end.search(block) is not None
+        self._finished = self._finished or _ended(block, self._operation)
         if b'"error"' in block and _MAYBE_ERROR.search(block):
             self._error = self._error or any(map(_is_error, block.splitlines()))
+
+
+def _ended(block: bytes, operation: Operation) -> bool:
+    """Whether the provider ended the stream in `block`. Plain searches first: a regex over all is slow."""
+    if operation == "responses":
+        return b'"response.' in block and _RESPONSE_END.search(block) is not None
+    if b'"finish_reason":"' in block:
+        return True
+    if b'"finish_reason"' not in block and b"[DONE]" not in block:
+        return False
+    return _CHAT_END.search(block) is not None
 
 
 def error_event(body: bytes, operation: Operation = "chat") -> bytes:

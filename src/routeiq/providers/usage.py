@@ -15,6 +15,18 @@ _TAIL_BYTES = 4096
 # Below this, parsing everything is as fast (measured).
 _SMALL_BYTES = 2048
 _DECODER = json.JSONDecoder()
+_CHAT_NAMES = (
+    "prompt_tokens",
+    "completion_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+)
+_RESPONSES_NAMES = (
+    "input_tokens",
+    "output_tokens",
+    "input_tokens_details",
+    "output_tokens_details",
+)
 
 
 def read_usage(payload: Mapping[str, Any], operation: Operation) -> Usage | None:
@@ -23,8 +35,12 @@ def read_usage(payload: Mapping[str, Any], operation: Operation) -> Usage | None
     Knows the names of chat, completions and embeddings (`prompt_tokens`), of responses
     (`input_tokens`, inside `response` in a stream), and Groq's `x_groq`.
     """
-    for holder in (payload, payload.get("response"), payload.get("x_groq")):
-        if isinstance(holder, dict):
+    found = _parse(payload.get("usage"), operation)
+    if found is not None:
+        return found
+    for name in ("response", "x_groq"):
+        holder = payload.get(name)
+        if type(holder) is dict:
             found = _parse(holder.get("usage"), operation)
             if found is not None:
                 return found
@@ -66,19 +82,22 @@ def usage_from_body(body: bytes, operation: Operation) -> Usage | None:
 
 def _parse(usage: Any, operation: Operation) -> Usage | None:
     """`Usage` from the provider's own object; a count of the wrong type is not known, not an error."""
-    if not isinstance(usage, dict):
+    if type(usage) is not dict:
         return None
     get = usage.get
-    read = _count(get("prompt_tokens", get("input_tokens")))
-    written = _count(get("completion_tokens", get("output_tokens")))
+    chat = "prompt_tokens" in usage or "completion_tokens" in usage
+    names = _CHAT_NAMES if chat else _RESPONSES_NAMES
+    read, written = get(names[0]), get(names[1])
+    if type(read) is not int or read < 0:
+        read = None
+    if type(written) is not int or written < 0:
+        written = None
     if read is None and written is None:
         return None
-    details = get("prompt_tokens_details") or get("input_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cached = _detail(get(names[2]), "cached_tokens")
     if cached is None:  # DeepSeek, Moonshot
         cached = _count(get("prompt_cache_hit_tokens", get("cached_tokens")))
-    details = get("completion_tokens_details") or get("output_tokens_details")
-    reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    reasoning = _detail(get(names[3]), "reasoning_tokens")
     if reasoning is None:  # Perplexity
         reasoning = _count(get("reasoning_tokens"))
     if (
@@ -95,6 +114,10 @@ def _parse(usage: Any, operation: Operation) -> Usage | None:
         cached_input_tokens=cached,
         reasoning_tokens=reasoning,
     )
+
+
+def _detail(details: Any, name: str) -> int | None:
+    return _count(details.get(name)) if type(details) is dict else None
 
 
 def _count(value: Any) -> int | None:

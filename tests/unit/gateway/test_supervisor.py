@@ -67,7 +67,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_quick_deaths_wait_longer_and_longer_and_a_healthy_life_forgives(clock: Clock) -> None:
-    parent = Supervisor(Rig({}, {"one": ("only",)}).runtime.config, [], insecure=False)
+    sockets = bind("127.0.0.1", 0, 2)
+    parent = Supervisor(Rig({}, {"one": ("only",)}).runtime.config, sockets, insecure=False)
     pauses = []
     for _ in range(9):
         parent._born[0] = clock.now
@@ -75,6 +76,8 @@ def test_quick_deaths_wait_longer_and_longer_and_a_healthy_life_forgives(clock: 
         parent._schedule(0, 1)
         pauses.append(round(parent._due[0] - clock.now, 6))
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert [sock.fileno() < 0 for sock in sockets] == [True, False]
+    sockets[1].close()
     parent._born[0] = clock.now
     clock.now += supervisor.HEALTHY_S + 1
     parent._schedule(0, 1)

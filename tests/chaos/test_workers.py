@@ -97,7 +97,11 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path, sim: Simula
             stream.until(b"data: ", 2)
             gateway.signal(signal.SIGKILL)
             assert stream.rest().endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-        wait_until(lambda: not any(map(alive, workers)), "the workers end", 15.0)
+        try:
+            wait_until(lambda: not any(map(alive, workers)), "the workers end", 15.0)
+        finally:
+            for worker in filter(alive, workers):
+                os.kill(worker, signal.SIGKILL)
         with pytest.raises(OSError, match="refused"):
             call(gateway.url + "/_health/live", timeout=3.0)
 

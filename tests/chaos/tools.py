@@ -171,7 +171,7 @@ class RawStream:
 
 
 class Load:
-    """Clients that send requests in a loop from threads, until told to stop.
+    """Clients that send requests in a loop from threads, until told to stop or the gateway ends.
 
     Each request's prompt is its own number, so that the simulator's record says which of them arrived.
     `outcomes` maps it to ("ok", status), ("refused", code of a clean error) or ("lost", why).
@@ -200,7 +200,7 @@ class Load:
     def _run(self, client: int) -> None:
         number = 0
         connection = KeepAlive(self.gateway.url)
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self.gateway.running():
             number += 1
             text = f"request {client}-{number}"
             try:

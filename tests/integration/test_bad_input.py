@@ -191,7 +191,7 @@ def test_a_chunked_body_over_the_limit_ends_the_connection(gateway: Gateway) -> 
     head = raw_post(CHAT, b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
     head = head.replace(b"connection: close\r\n", b"")
     chunk = b"1000\r\n" + b"x" * 0x1000 + b"\r\n"
-    answer = parsed(raw(gateway, head, chunk * 12))
+    answer = parsed(raw(gateway, head, chunk * 12, timeout_s=1.0))
     assert_error(answer, 413, "request_too_large")
     assert answer.headers["connection"] == "close"
 

@@ -117,7 +117,10 @@ class Caller:
         while True:
             if target is None:  # for the type checker: the loop leaves before this can be
                 raise NoHealthyDeployment("No deployment could be called.")
-            result = await self._attempt(trace, decision, target, request, body)
+            if self._hedge_after_s is None:
+                result = await self._attempts.make(trace, target, request, body)
+            else:
+                result = await self._hedged(trace, decision, target, request, body)
             if isinstance(result, Reply):
                 return result
             if worst is None or result.status is not None or worst.code == "breaker_open":
@@ -152,7 +155,7 @@ class Caller:
             return candidate
         return None
 
-    async def _attempt(
+    async def _hedged(
         self,
         trace: Trace,
         decision: Decision,
@@ -160,8 +163,6 @@ class Caller:
         request: RoutingRequest,
         body: JsonObject,
     ) -> Reply | Failure:
-        if self._hedge_after_s is None:
-            return await self._attempts.make(trace, target, request, body)
         first = asyncio.ensure_future(self._attempts.make(trace, target, request, body))
         try:
             done, _ = await asyncio.wait({first}, timeout=self._hedge_after_s)

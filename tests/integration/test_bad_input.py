@@ -55,7 +55,7 @@ def still_answers(gateway: Gateway) -> Iterator[None]:
     assert "Traceback" not in gateway.log()
 
 
-def discreet(answer: Answer, simulator: SimulatorProcess) -> None:
+def keeps_secrets(answer: Answer, simulator: SimulatorProcess) -> None:
     parts = urlsplit(simulator.url)
     assert_discreet(answer, parts.netloc, str(parts.port), "simulator")
 
@@ -86,7 +86,7 @@ def test_what_is_not_a_json_object(
 ) -> None:
     answer = post(gateway, path, body)
     assert_error(answer, 400, "invalid_request")
-    discreet(answer, sim)
+    keeps_secrets(answer, sim)
     assert sim.requests() == []
 
 
@@ -135,7 +135,7 @@ def test_wrong_types_name_the_field(
 ) -> None:
     answer = post(gateway, CHAT, {**GOOD, **change})
     assert_error(answer, 400, "invalid_request", param=param, says=param)
-    discreet(answer, sim)
+    keeps_secrets(answer, sim)
     assert sim.requests() == []
 
 
@@ -239,7 +239,7 @@ def test_what_is_hardly_http(gateway: Gateway, sim: SimulatorProcess, sent: byte
     answer = parsed(reply)
     assert 400 <= answer.status < 500
     assert_error(answer, answer.status)
-    discreet(answer, sim)
+    keeps_secrets(answer, sim)
 
 
 def test_a_websocket_is_not_spoken(gateway: Gateway) -> None:

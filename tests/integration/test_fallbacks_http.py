@@ -153,7 +153,8 @@ def test_what_is_the_providers_fault_is_a_502_that_tells_nothing(
     answer = chat(gateway, fault, stream=stream)
     assert_error(answer, 502, "upstream_error")
     assert_discreet(answer, urlsplit(sim.url).netloc, str(urlsplit(sim.url).port), "simulator")
-    assert len(sim.requests()) == 1
+    lost = fault in ("reset", "close")  # on a kept connection that may be its age: asked once more
+    assert len(sim.requests()) in ((1, 2) if lost else (1,))
 
 
 def test_the_refused_key_was_sent_and_is_not_shown(gateway: Gateway, sim: SimulatorProcess) -> None:

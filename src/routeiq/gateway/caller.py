@@ -111,12 +111,10 @@ class Caller:
     ) -> Reply | Failure:
         """Attempts along one decision's ranking, then again at the last deployment after a pause."""
         retries = self._settings[decision.chosen.id].max_retries
-        target: Deployment | None = decision.chosen
+        target = decision.chosen
         worst: Failure | None = None
         used = 0
         while True:
-            if target is None:  # for the type checker: the loop leaves before this can be
-                raise NoHealthyDeployment("No deployment could be called.")
             if self._hedge_after_s is None:
                 result = await self._attempts.make(trace, target, request, body)
             else:
@@ -127,14 +125,15 @@ class Caller:
                 worst = result
             if result.verdict not in FALLBACK_KIND:
                 return worst
-            target = self._next(trace, decision, result)
+            following = self._next(trace, decision, result)
             pause = 0.0
-            if target is None and result.verdict is Verdict.RETRY and result.code != "breaker_open":
+            if following is None and result.verdict is Verdict.RETRY and result.code != "breaker_open":
                 waits = self._policy.pause_s(used, result.retry_after_s)
                 if waits is not None:
-                    target, pause = result.deployment, waits
-            if target is None or used >= retries or not self._budget.take():
+                    following, pause = result.deployment, waits
+            if following is None or used >= retries or not self._budget.take():
                 return worst
+            target = following
             used += 1
             if pause:
                 await asyncio.sleep(pause)

@@ -74,7 +74,10 @@ def test_a_stream_finishes_while_readiness_and_new_requests_get_503(
             while time.monotonic() < until:
                 try:
                     answer = ask(gateway, timeout=3.0)
-                except ConnectionResetError:  # was in the queue of a worker that ended just then
+                except (
+                    ConnectionResetError,
+                    BrokenPipeError,
+                ):  # was in the queue of a worker that ended just then
                     resets += 1
                     assert resets < workers
                     continue

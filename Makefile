@@ -39,7 +39,7 @@ $(NODE_SDK): tests/node/package.json tests/node/package-lock.json
 	cd tests/node && npm ci --no-audit --no-fund --silent
 
 test: setup $(NODE_SDK) ## every test that CI runs, setting up what it needs
-	$(RUN) pytest -n 2 --dist loadgroup tests
+	$(RUN) pytest -n 2 --dist loadfile tests
 
 test-unit: setup ## no sockets, no sleeps
 	$(RUN) pytest tests/unit

@@ -86,7 +86,8 @@ class Caller:
         result = await self._walk(trace, trace.require_decision(), request, body)
         kind = None if isinstance(result, Reply) else FALLBACK_KIND.get(result.verdict)
         if kind is not None:
-            for model in self._fallbacks(request.model, kind):
+            chosen = trace.require_decision().chosen.group
+            for model in self._fallbacks(request.model, kind, chosen):
                 other = self._decide_other(request, model, frozenset(trace.tried))
                 if other is None:
                     continue
@@ -95,8 +96,8 @@ class Caller:
                     break
         return result if isinstance(result, Reply) else give_up(result)
 
-    def _fallbacks(self, model: str, kind: FallbackKind) -> tuple[str, ...]:
-        return self._catalog.fallbacks(model, kind)[: self._max_fallbacks]
+    def _fallbacks(self, model: str, kind: FallbackKind, *chosen: str) -> tuple[str, ...]:
+        return self._catalog.fallbacks(model, kind, *chosen)[: self._max_fallbacks]
 
     def _decide_other(
         self, request: RoutingRequest, model: str, exclude: frozenset[str]

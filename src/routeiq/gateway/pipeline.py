@@ -25,6 +25,13 @@ from routeiq.providers.upstream import FORWARDED_HEADERS
 from routeiq.routing.request import parse_request
 from routeiq.types import JsonObject, Operation, RoutingRequest
 
+# What clients may have kept in memory and logs by naming it.
+SESSION_LENGTH = 256
+TAG_LENGTH = 64
+MOST_TAGS = 32
+NO_TAGS: frozenset[str] = frozenset()
+TRACEPARENT_LENGTH = 55  # version, trace id, parent id and flags (W3C Trace Context)
+
 Observer = Callable[[Trace], None]
 logger = logging.getLogger("routeiq.gateway")
 
@@ -139,6 +146,8 @@ def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequ
         if not name.startswith(b"x-"):
             if name in FORWARDED_HEADERS:
                 trace.client_headers += ((name, value),)
+            elif name == b"traceparent" and len(value) == TRACEPARENT_LENGTH:
+                trace.trace_id = trace.trace_id or value[3:35].decode("latin-1")
             continue
         if name == b"x-routeiq-profile":
             profile = value.decode("latin-1")
@@ -156,7 +165,7 @@ def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequ
         id=trace.request_id,
         profile=profile or None,
         tags=split_tags(tags, body),
-        session_id=session or session_of(body),
+        session_id=(session or session_of(body) or "")[:SESSION_LENGTH] or None,
         hint=hint or None,
     )
 
@@ -170,7 +179,9 @@ def split_tags(value: str | None, body: JsonObject) -> frozenset[str]:
         if isinstance(listed, list):
             found.update(tag for tag in listed if isinstance(tag, str))
     found.discard("")
-    return frozenset(found)
+    if not found:
+        return NO_TAGS
+    return frozenset(tag[:TAG_LENGTH] for tag in sorted(found)[:MOST_TAGS])
 
 
 def session_of(body: JsonObject) -> str | None:

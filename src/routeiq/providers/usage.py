@@ -14,6 +14,8 @@ from routeiq.types import Operation, Usage
 _TAIL_BYTES = 4096
 # Below this, parsing everything is as fast (measured).
 _SMALL_BYTES = 2048
+# Nobody counts this many: a larger number is nonsense, and one above 64 bits could not be logged.
+_MOST_TOKENS = 10**12
 _DECODER = json.JSONDecoder()
 _CHAT_NAMES = (
     "prompt_tokens",
@@ -88,9 +90,9 @@ def _parse(usage: Any, operation: Operation) -> Usage | None:
     chat = "prompt_tokens" in usage or "completion_tokens" in usage
     names = _CHAT_NAMES if chat else _RESPONSES_NAMES
     read, written = get(names[0]), get(names[1])
-    if type(read) is not int or read < 0:
+    if type(read) is not int or not 0 <= read <= _MOST_TOKENS:
         read = None
-    if type(written) is not int or written < 0:
+    if type(written) is not int or not 0 <= written <= _MOST_TOKENS:
         written = None
     if read is None and written is None:
         return None
@@ -121,4 +123,4 @@ def _detail(details: Any, name: str) -> int | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

@@ -101,18 +101,25 @@ class Catalog:
         aliases = [alias for alias in self._router.aliases if alias not in hidden]
         return list(dict.fromkeys([*self._routing, *self._groups, *aliases]))
 
-    def fallbacks(self, group: str, kind: FallbackKind) -> tuple[str, ...]:
-        """Model groups to try when `group` failed in this way, in order; `*` stands for every group."""
+    def fallbacks(self, group: str, kind: FallbackKind, *chosen: str) -> tuple[str, ...]:
+        """Model groups to try when `group` failed in this way, in order; `*` stands for every group.
+
+        Those of the name that was asked for come first, then those of what it is an alias of, then those
+        of the groups in `chosen`, which stood in for it.
+        """
         router = self._router
         table: Mapping[str, tuple[str, ...]] = {
             "general": router.fallbacks,
             "context_window": router.context_window_fallbacks,
             "content_policy": router.content_policy_fallbacks,
         }[kind]
-        found = table.get(group) or table.get("*") or ()
+        asked = (group, router.aliases.get(group, group), *chosen)
+        found = dict.fromkeys(name for one in asked for name in table.get(one, ()))
+        if not found:
+            found = dict.fromkeys(table.get("*", ()))
         if not found and kind == "general":
-            found = router.default_fallbacks
-        return tuple(name for name in found if name != group)
+            found = dict.fromkeys(router.default_fallbacks)
+        return tuple(name for name in found if name not in asked)
 
     def _find(self, name: str) -> Target | None:
         group = self._groups.get(name)

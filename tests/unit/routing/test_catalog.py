@@ -237,3 +237,18 @@ def test_fallbacks_of_each_kind(group: str, kind: Any, expected: Sequence[str]) 
         default_fallbacks=("z",),
     )
     assert list(catalog(A, router=router).fallbacks(group, kind)) == expected
+
+
+def test_fallbacks_follow_alias_and_chosen_group_and_never_lead_back() -> None:
+    router = RouterConfig(
+        aliases={"nick": "a"},
+        fallbacks={"a": ("b", "c"), "chosen": ("d", "a")},
+        default_fallbacks=("z",),
+    )
+    catalog = Catalog([], router, RouteIQSection(), lambda provider, model: ModelFacts())
+    assert catalog.fallbacks("a", "general") == ("b", "c")
+    assert catalog.fallbacks("nick", "general") == ("b", "c")
+    assert catalog.fallbacks("auto", "general", "chosen") == ("d", "a")
+    assert catalog.fallbacks("a", "general", "chosen") == ("b", "c", "d")
+    assert catalog.fallbacks("other", "general") == ("z",)
+    assert catalog.fallbacks("other", "context_window") == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,19 @@ STOPS = (
     ),
 )
 
+EVERYDAY = (
+    "What time is it in Tokyo?",
+    "Translate 'good morning' into Spanish.",
+    "Give me a synonym for happy.",
+    "How many days has February?",
+    "Who wrote Hamlet?",
+    "Write a short birthday wish.",
+    "What is 15 % of 80?",
+    "Name three citrus fruits.",
+    "Convert 10 miles to kilometres.",
+    "Summarise: the meeting moved to Friday.",
+)
+
 
 class Tour:
     """Runs the stops against a gateway on a simulator."""
@@ -75,6 +89,11 @@ class Tour:
             self._ask(stop)
         click.secho(f"\n{len(STOPS) + 1}. A provider that fails is replaced at once.", bold=True)
         self._failing(STOPS[0])
+        number = len(STOPS) + 2
+        click.secho(
+            f"\n{number}. {len(EVERYDAY)} everyday requests, as most traffic is.", bold=True
+        )
+        self._everyday()
         saved = 1 - self._spent / self._would_have if self._would_have else 0.0
         click.secho(
             f"\nSpent ${self._spent:.6f}; always using {self._dearest.name} would have cost "
@@ -84,6 +103,20 @@ class Tour:
 
     def _ask(self, stop: Stop) -> str:
         """Send one request, tell what happened; the model that answered."""
+        shown = stop.prompt if len(stop.prompt) < 90 else stop.prompt[:87] + "…"
+        click.echo(f"   asked    {shown!r}" + (f"  profile={stop.profile}" if stop.profile else ""))
+        head, cost, other = self._send(stop)
+        model = head["x-routeiq-model"]
+        click.echo(f"   chosen   {click.style(model, fg='green')}: {head['x-routeiq-reason']}")
+        click.echo(
+            f"   cost     ${cost:.6f} ({self._dearest.name}: ${other:.6f}); "
+            f"gateway overhead {head['x-routeiq-overhead-ms']} ms, "
+            f"{head['x-routeiq-attempts']} attempt(s)"
+        )
+        return model
+
+    def _send(self, stop: Stop) -> tuple[dict[str, str], float, float]:
+        """One request: the answer's headers, what it cost, what the dearest model would have cost."""
         body = {
             "model": "auto",
             "messages": [{"role": "user", "content": stop.prompt}],
@@ -91,23 +124,22 @@ class Tour:
         }
         headers = {"x-routeiq-profile": stop.profile} if stop.profile else {}
         status, head, answer = post(f"{self._url}/v1/chat/completions", body, headers)
-        shown = stop.prompt if len(stop.prompt) < 90 else stop.prompt[:87] + "…"
-        click.echo(f"   asked    {shown!r}" + (f"  profile={stop.profile}" if stop.profile else ""))
         if status != 200:
             raise click.ClickException(f"the gateway answered {status}: {answer.decode()}")
-        model = head["x-routeiq-model"]
-        click.echo(f"   chosen   {click.style(model, fg='green')}: {head['x-routeiq-reason']}")
         usage = orjson.loads(answer)["usage"]
-        cost = float(head.get("x-routeiq-cost-usd", "nan"))
+        cost = float(head["x-routeiq-cost-usd"])
         other = self._dearest.cost_usd(usage["prompt_tokens"], usage["completion_tokens"])
         self._spent += cost
         self._would_have += other
-        click.echo(
-            f"   cost     ${cost:.6f} ({self._dearest.name}: ${other:.6f}); "
-            f"gateway overhead {head['x-routeiq-overhead-ms']} ms, "
-            f"{head['x-routeiq-attempts']} attempt(s)"
+        return head, cost, other
+
+    def _everyday(self) -> None:
+        """Many small requests: who answered how many."""
+        chosen = Counter(
+            self._send(Stop(title="", prompt=prompt))[0]["x-routeiq-model"] for prompt in EVERYDAY
         )
-        return model
+        said = ", ".join(f"{name} {count}" for name, count in chosen.most_common())
+        click.echo(f"   chosen   {click.style(said, fg='green')}")
 
     def _failing(self, stop: Stop) -> None:
         """Break the model that answers `stop`, ask again, mend it."""

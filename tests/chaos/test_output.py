@@ -87,10 +87,6 @@ def test_a_stdout_that_cannot_be_written_to(
         os.close(stdout)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="log lines, unlike the access log's, are written by the event loop",
-)
 def test_a_reader_of_stdout_that_is_stuck(tmp_path: Path, sim: SimulatorProcess) -> None:
     reader, stdout = os.pipe()
     config = configure(tmp_path, sim)

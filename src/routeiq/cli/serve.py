@@ -57,7 +57,7 @@ def serve(
 def run(config: Config, *, host: str, port: int, workers: int, insecure: bool) -> None:
     """Serve until stopped; leaves by `SystemExit`."""
     require_authentication(config, host, insecure=insecure)
-    configure_logging(config.settings.log_level)
+    output = configure_logging(config.settings.log_level)
     build(config, insecure=insecure)  # every mistake shows here, once, before any worker exists
     sockets = bind(host, port, workers)
     address = sockets[0].getsockname()
@@ -70,12 +70,13 @@ def run(config: Config, *, host: str, port: int, workers: int, insecure: bool) -
             err=True,
         )
 
+    options = WorkerOptions(output=output, insecure=insecure, on_started=announce)
     for note in config.notes:
         click.echo(f"{note.severity}: {note}", err=True)
     if workers == 1:
-        run_worker(config, sockets, WorkerOptions(insecure=insecure, on_started=announce))
+        run_worker(config, sockets, options)
         sys.exit(0)
-    sys.exit(Supervisor(config, sockets, insecure=insecure, on_started=announce).run())
+    sys.exit(Supervisor(config, sockets, options).run())
 
 
 def require_authentication(config: Config, host: str, *, insecure: bool) -> None:

@@ -128,7 +128,11 @@ class Caller:
                 return worst
             following = self._next(trace, decision, result)
             pause = 0.0
-            if following is None and result.verdict is Verdict.RETRY and result.code != "breaker_open":
+            if (
+                following is None
+                and result.verdict is Verdict.RETRY
+                and result.code != "breaker_open"
+            ):
                 waits = self._policy.pause_s(used, result.retry_after_s)
                 if waits is not None:
                     following, pause = result.deployment, waits

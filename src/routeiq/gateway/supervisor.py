@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
 from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, Problem
-from routeiq.gateway.worker import WorkerOptions, flush_output, run_worker
+from routeiq.gateway.worker import FLUSH_S, WorkerOptions, run_worker
 
 logger = logging.getLogger("routeiq.supervisor")
 
@@ -99,14 +100,11 @@ class Supervisor:
         self,
         config: Config,
         sockets: Sequence[socket.socket],
-        *,
-        insecure: bool,
-        on_started: Callable[[], None] | None = None,
+        options: WorkerOptions,
     ) -> None:
         self._config = config
         self._sockets = list(sockets)
-        self._insecure = insecure
-        self._on_started = on_started
+        self._options = options
         self._address = sockets[0].getsockname()[:2] if sockets else ("", 0)
         self._pids: dict[int, int] = {}
         self._born: dict[int, float] = {}
@@ -138,7 +136,7 @@ class Supervisor:
             else:
                 self._fork_due()
             time.sleep(POLL_S)
-        flush_output()
+        self._options.output.flush(FLUSH_S)
         return 1 if self._failed else 0
 
     def _fork(self, index: int) -> None:
@@ -161,18 +159,15 @@ class Supervisor:
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            options = WorkerOptions(
-                insecure=self._insecure,
-                parent_pid=parent,
-                on_started=self._on_started if index == 0 else None,
-            )
+            started = self._options.on_started if index == 0 else None
+            options = replace(self._options, parent_pid=parent, on_started=started)
             run_worker(self._config, [self._sockets[index]], options)
             code = 0
         except Exception:
             logger.exception("worker failed")
         finally:
+            self._options.output.flush(FLUSH_S)
             with contextlib.suppress(OSError):  # closed, or a full disk: there is nobody to tell
-                sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
 

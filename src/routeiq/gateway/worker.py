@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from routeiq.gateway.app import Gateway
 from routeiq.gateway.runtime import build
 from routeiq.gateway.server import Server, make_server
 from routeiq.telemetry.access_log import AccessLog
+from routeiq.telemetry.output import Output
 
 logger = logging.getLogger("routeiq.worker")
 
@@ -28,6 +28,8 @@ LINGER_S = 0.25
 # What clients get at least to receive the end of their answers once the drain is over.
 CUT_S = 1.0
 PARENT_POLL_S = 1.0
+# For the last log lines to reach stdout; a reader that is stuck must not keep the process.
+FLUSH_S = 1.0
 # Of a request's head, beyond the first piece that was read; nobody has been authenticated by then.
 MAX_HEAD_BYTES = 64 * 1024
 
@@ -36,6 +38,7 @@ MAX_HEAD_BYTES = 64 * 1024
 class WorkerOptions:
     """What a worker is started with."""
 
+    output: Output
     insecure: bool = False
     parent_pid: int | None = None
     on_started: Callable[[], None] | None = None
@@ -45,21 +48,13 @@ def run_worker(config: Config, sockets: Sequence[socket.socket], options: Worker
     """Serve until SIGTERM or SIGINT, drain, return."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(config, sockets, options))
-    flush_output()
-
-
-def flush_output() -> None:
-    """Write what stdout still holds; where that cannot be, forget it: Python would exit with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    options.output.flush(FLUSH_S)
 
 
 async def serve(config: Config, sockets: Sequence[socket.socket], options: WorkerOptions) -> None:
     """Build the runtime, serve, drain, close."""
     loop = asyncio.get_running_loop()
-    access_log = AccessLog(loop)
+    access_log = AccessLog(loop, options.output)
     runtime = build(config, insecure=options.insecure, access_log=access_log)
     gateway = Gateway(runtime)
     server = make_server(gateway.app)

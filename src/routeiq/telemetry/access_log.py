@@ -1,7 +1,7 @@
-"""The access log: one JSON line per request, written in batches by a thread.
+"""The access log: one JSON line per request, rendered and written in batches, off the event loop.
 
-A line costs the event loop one append. A stuck reader of stdout fills the queue, then the oldest lines are
-dropped and counted: availability fails open, a log must never stop the gateway.
+A line costs the event loop one append. While stdout's reader is stuck the lines wait here, and the oldest are
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 
 import orjson
 
+from routeiq.telemetry.output import Output
+
 FLUSH_S = 0.05
 LIMIT = 20_000
 Line = tuple[str, dict[str, Any]]
 
 
 class AccessLog:
-    """Collects records and writes them to a file descriptor, off the event loop."""
+    """Collects records and hands them to the output."""
 
-    def __init__(self, loop: AbstractEventLoop, fd: int = 1, *, limit: int = LIMIT) -> None:
+    def __init__(self, loop: AbstractEventLoop, output: Output, *, limit: int = LIMIT) -> None:
         self._loop = loop
-        self._fd = fd
+        self._output = output
         self._lines: deque[Line] = deque(maxlen=limit)
         self._timer: TimerHandle | None = None
-        self._writing = False
         self.dropped = 0
 
     def write(self, message: str, record: dict[str, Any]) -> None:
@@ -39,44 +40,33 @@ class AccessLog:
         if len(self._lines) == self._lines.maxlen:
             self.dropped += 1
         self._lines.append((message, record))
-        if self._timer is None and not self._writing:
-            self._timer = self._loop.call_later(FLUSH_S, self._start)
+        if self._timer is None:
+            self._timer = self._loop.call_later(FLUSH_S, self._hand_over)
 
-    def _start(self) -> None:
+    def _hand_over(self) -> None:
+        if self._output.busy:
+            self._timer = self._loop.call_later(FLUSH_S, self._hand_over)
+            return
         self._timer = None
-        self._writing = True
+        self._put()
+
+    def _put(self) -> None:
         batch = list(self._lines)
         self._lines.clear()
-        written = self._loop.run_in_executor(None, self._flush, batch)
-        written.add_done_callback(partial(self._done, len(batch)))
-
-    def _done(self, lines: int, future: Any) -> None:
-        self._writing = False
-        if future.exception() is not None:  # closed stdout, full disk: lines are lost, nothing else
-            self.dropped += lines
-        if self._lines:
-            self._timer = self._loop.call_later(FLUSH_S, self._start)
-
-    def _flush(self, batch: list[Line]) -> None:
-        worker = os.getpid()
-        view = memoryview(b"".join([rendered(worker, *line) for line in batch]))
-        while view:
-            view = view[os.write(self._fd, view) :]
+        self._output.put(partial(rendered_all, batch), len(batch))
 
     def close(self) -> None:
-        """Write what is queued, now. For the end of the process."""
+        """Hand over what is queued, now. For the end of the process; the output is flushed after it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = list(self._lines)
-        self._lines.clear()
-        if self._writing:  # the reader is stuck: waiting for it would keep the process from ending
-            self.dropped += len(batch)
-            return
-        try:
-            self._flush(batch)
-        except OSError:
-            self.dropped += len(batch)
+            self._put()
+
+
+def rendered_all(batch: list[Line]) -> bytes:
+    """The lines of a batch."""
+    worker = os.getpid()
+    return b"".join([rendered(worker, *line) for line in batch])
 
 
 def rendered(worker: int, message: str, record: dict[str, Any]) -> bytes:

@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from routeiq.telemetry.output import Output
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -42,9 +44,26 @@ class PlainFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure_logging(level: str = "info") -> None:
-    """Send every logger through one handler; plain text where stdout is a terminal."""
-    handler = logging.StreamHandler(sys.stdout)
+class OutputHandler(logging.Handler):
+    """Hands lines to the output's thread: a log line must not block the event loop."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self.output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one line."""
+        line = self.format(record).encode() + b"\n"
+        self.output.put(lambda: line)
+
+
+def configure_logging(level: str = "info") -> Output:
+    """Send every logger through one handler to stdout; plain text where that is a terminal.
+
+    Returns the output, which the access log shares and which is flushed when the process ends.
+    """
+    output = Output()
+    handler = OutputHandler(output)
     handler.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -54,3 +73,4 @@ def configure_logging(level: str = "info") -> None:
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    return output

@@ -16,7 +16,7 @@ model_list:
   - model_name: small
     litellm_params: {model: openai/gpt-5.4-mini, api_key: sk-secret-1, tags: [cheap]}
   - model_name: own
-    litellm_params: {model: hosted_vllm/qwen, api_base: "http://user:sk-secret-2@gpu:8000/v1"}
+    litellm_params: {model: hosted_vllm/qwen, api_base: "http://gpu:8000/v1"}
   - model_name: claude
     litellm_params: {model: anthropic/claude-sonnet-4-6, api_key: sk-secret-4}
 router_settings:
@@ -140,3 +140,11 @@ def test_a_missing_master_key_is_a_warning() -> None:
     result = run(None, GROQ_API_KEY="k")
     assert result.exit_code == 0
     assert "warning: LITELLM_MASTER_KEY" in result.output
+
+
+def test_an_address_with_a_password_is_an_error_that_does_not_show_it() -> None:
+    text = CONFIG.replace("http://gpu:8000/v1", "http://user:sk-secret-2@gpu:8000/v1")
+    found = report(text)
+    assert found["ok"] is False
+    assert any("'gpu:8000/v1' is not an http" in str(one) for one in found["problems"])
+    assert "sk-secret-2" not in str(found)

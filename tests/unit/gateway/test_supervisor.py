@@ -10,6 +10,8 @@ import pytest
 from routeiq.exceptions import ConfigError
 from routeiq.gateway import supervisor
 from routeiq.gateway.supervisor import Supervisor, bind, default_workers
+from routeiq.gateway.worker import WorkerOptions
+from routeiq.telemetry.output import Output
 from tests.support.upstreams import Rig
 
 
@@ -59,6 +61,9 @@ class Clock:
         self.now += seconds
 
 
+OPTIONS = WorkerOptions(output=Output())
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -68,7 +73,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_quick_deaths_wait_longer_and_longer_and_a_healthy_life_forgives(clock: Clock) -> None:
     sockets = bind("127.0.0.1", 0, 2)
-    parent = Supervisor(Rig({}, {"one": ("only",)}).runtime.config, sockets, insecure=False)
+    parent = Supervisor(Rig({}, {"one": ("only",)}).runtime.config, sockets, OPTIONS)
     pauses = []
     for _ in range(9):
         parent._born[0] = clock.now
@@ -89,7 +94,7 @@ def test_a_worker_that_does_not_end_is_killed_after_the_drain_timeout(
 ) -> None:
     config = Rig({}, {"one": ("only",)}).runtime.config
     listener = socket.socket()
-    parent = Supervisor(config, [listener], insecure=False)
+    parent = Supervisor(config, [listener], OPTIONS)
     sent: list[tuple[int, int]] = []
 
     def fork(index: int) -> None:

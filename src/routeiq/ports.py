@@ -59,6 +59,11 @@ class UpstreamResponse(Protocol):
         """Header pairs, names in lower case."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body has arrived and been taken."""
+        ...
+
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body; `ConnectionLost` if it is cut or longer than `limit` bytes."""
         ...

@@ -35,6 +35,7 @@ class Answer:
     headers: Sequence[Header] = (JSON,)
     pieces: Sequence[bytes | UpstreamError | None] = (ANSWER,)
     closed: bool = False
+    complete: bool = False
 
     async def read(self, limit: int | None = None) -> bytes:
         return b"".join([piece async for piece in self.chunks()])

@@ -162,16 +162,16 @@ class Attempts:
     ) -> Reply | Failure:
         upstream = self._upstreams[deployment.id]
         settings = self._settings[deployment.id]
-        call = upstream.prepare(
-            request.operation,
-            body,
-            deployment.model,
-            stream=request.stream,
-            client_asked_usage=request.stream and asked_usage(body),
-            client_headers=trace.client_headers,
-        )
         timeouts = settings.stream if request.stream else settings.plain
         try:
+            call = upstream.prepare(
+                request.operation,
+                body,
+                deployment.model,
+                stream=request.stream,
+                client_asked_usage=request.stream and asked_usage(body),
+                client_headers=trace.client_headers,
+            )
             response = await self._client.send("POST", call.url, call.headers, call.body, timeouts)
             try:
                 head = read_head(response.headers)

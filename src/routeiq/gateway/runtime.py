@@ -142,10 +142,11 @@ def build(
     clock = clock or SystemClock()
     section, settings = config.routeiq, config.settings
     resolved = check_resolved(config)
+    cooldown_s = config.router.cooldown_s
     load = LoadTracker(clock)
     breakers = Breakers(
         failure_threshold=threshold(config),
-        open_s=config.router.cooldown_s or settings.cb_timeout_seconds,
+        open_s=settings.cb_timeout_seconds if cooldown_s is None else cooldown_s,
         window_s=section.resilience.breaker_window_s,
         clock=clock,
         on_transition=log_transition,

@@ -20,6 +20,8 @@ from routeiq.gateway.watch import SCOPE_KEY
 
 # Longer than the idle limit of usual load balancers (60 s), so that they close first, not we under a request.
 KEEPALIVE_S = 75
+# For a request's head to arrive, from the connection or its first byte on.
+HEAD_S = 30.0
 # How long the rest of a request's body is read and thrown away after an early answer (413, draining).
 DISCARD_S = 5.0
 # Of a request's head, beyond the first piece that was read; nobody has been authenticated by then.
@@ -105,12 +107,30 @@ class GatewayProtocol(HttpToolsProtocol):
 
     on_disconnect: Callable[[], None] | None = None
     head_bytes: int | None = None  # of an unfinished head, beyond its first piece
+    head_timer: asyncio.TimerHandle | None = None
+    idle_timer: asyncio.TimerHandle | None = None
+    idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the client some time for its first head."""
+        super().connection_made(transport)
+        self.head_timer = self.loop.call_later(HEAD_S, self.head_is_late)
+
+    def head_is_late(self) -> None:
+        """A connection without a request holds a file descriptor: close it."""
+        self.head_timer = None
+        if not self.transport.is_closing():
+            self.refuse(408, "request_timeout", "The request's head did not arrive in time.")
 
     def data_received(self, data: bytes) -> None:
         """Parse; a head that does not end is refused before it fills the memory."""
         before = self.head_bytes
         super().data_received(data)
-        if before is not None and self.head_bytes is not None:
+        if self.head_bytes is None:
+            return
+        if self.head_timer is None and not self.transport.is_closing():
+            self.head_timer = self.loop.call_later(HEAD_S, self.head_is_late)
+        if before is not None:
             self.head_bytes += len(data)
             if self.head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.refuse(431, "headers_too_large", "The request's headers are too large.")
@@ -124,12 +144,45 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Make the cycle that uvicorn has just created a lean one; its task has not run yet."""
         self.head_bytes = None
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
         super().on_headers_complete()
         self.cycle.__class__ = LeanCycle
+
+    def on_response_complete(self) -> None:
+        """Start the next pipelined request, or the keep-alive time.
+
+        uvicorn arms and cancels a timer for each request; one per connection that looks at a clock saves
+        3 microseconds of each.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            return
+        self.idle_since = self.loop.time()
+        if self.idle_timer is None:
+            self.idle_timer = self.loop.call_later(KEEPALIVE_S, self.idle_too_long)
+
+    def idle_too_long(self) -> None:
+        """Close the connection if it has been idle all the time, else look again later."""
+        left = KEEPALIVE_S - (self.loop.time() - self.idle_since)
+        busy = self.head_bytes is not None or not self.cycle.response_complete
+        if left > 0 or busy:
+            self.idle_timer = self.loop.call_later(max(left, 1.0), self.idle_too_long)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass on, then stop the request under way, if it wants to know."""
         super().connection_lost(exc)
+        for timer in (self.head_timer, self.idle_timer):
+            if timer is not None:
+                timer.cancel()
         if self.on_disconnect is not None:
             self.on_disconnect()
 

@@ -11,6 +11,7 @@ from routeiq.gateway.attempt import Attempts, Reply
 from routeiq.gateway.headers import decision_headers
 from routeiq.gateway.trace import Trace
 from routeiq.gateway.watch import Disconnect
+from routeiq.ports import UpstreamResponse
 from routeiq.providers.pricing import cost_usd
 from routeiq.providers.sse import UsageTap, error_event
 
@@ -39,14 +40,14 @@ async def relay(
     trace: Trace, reply: Reply, send: Send, disconnect: Disconnect, attempts: Attempts
 ) -> None:
     """Send `reply`'s stream to the client and account for it, however it ends."""
-    tap, chunks = reply.tap, reply.chunks
-    if tap is None or chunks is None:
+    tap, response, chunks = reply.tap, reply.response, reply.chunks
+    if tap is None or response is None or chunks is None:
         raise TypeError("relay needs a streaming reply")
     failed: RequestError | None = None
     headers = [*reply.headers, NO_STORE, NO_BUFFERING, *decision_headers(trace)]
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        last, failed = await forward(trace, reply.body, chunks, tap, send, disconnect)
+        last, failed = await forward(trace, reply.body, response, chunks, tap, send, disconnect)
         trace.kind = "error" if failed is not None or tap.error else "success"
         if failed is not None:
             last += error_event(error_body(failed), trace.operation)
@@ -64,25 +65,32 @@ async def relay(
 
 async def forward(
     trace: Trace,
-    first: bytes,
+    piece: bytes,
+    response: UpstreamResponse,
     chunks: AsyncIterator[bytes],
     tap: UsageTap,
     send: Send,
     disconnect: Disconnect,
 ) -> tuple[bytes, RequestError | None]:
-    """Pass the pieces on; what is left to send at the end, and what the stream failed with."""
+    """Pass the pieces on; what is left to send at the end, and what the stream failed with.
+
+    A piece with which the provider's answer is complete is left too: it leaves with the end of ours.
+    """
+    last = b""
     try:
-        out = tap.feed(first)
-        if tap.first_content:
-            trace.first_token_ms = trace.elapsed_ms()
-        if out:
-            await send({"type": "http.response.body", "body": out, "more_body": True})
-        async for chunk in chunks:
-            out = tap.feed(chunk)
+        while True:
+            out = tap.feed(piece)
             if trace.first_token_ms is None and tap.first_content:
                 trace.first_token_ms = trace.elapsed_ms()
+            if response.complete:
+                last = out
+                break
             if out:
                 await send({"type": "http.response.body", "body": out, "more_body": True})
+            try:
+                piece = await anext(chunks)
+            except StopAsyncIteration:
+                break
     except UpstreamError as error:
         trace.error = error.code
         return tap.finish(), StreamCut()
@@ -91,5 +99,5 @@ async def forward(
             raise
         disconnect.absorb()
         return tap.finish(), drain_cut()
-    last = tap.finish()
+    last += tap.finish()
     return last, None if tap.finished else StreamCut()

@@ -330,6 +330,11 @@ class Response:
             raise ConnectionLost(f"{connection.origin}: body is longer than {limit} bytes")
         return data
 
+    @property
+    def complete(self) -> bool:
+        """Whether all of the body has arrived and been taken."""
+        return self._connection is None
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives: all there is, one piece per wake-up. Safe to abandon."""
         return self

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from routeiq import __version__
 from routeiq.config.model import Config, DeploymentConfig
 from routeiq.config.section import Price
-from routeiq.exceptions import Problem
+from routeiq.exceptions import ConnectFailed, Problem
 from routeiq.ports import Header
 from routeiq.types import Deployment, ModelFacts, Operation
 
@@ -200,8 +200,8 @@ class _Resolver:
         token_file = TokenFile(entry.azure_ad_token_file)
         try:
             token_file.header()
-        except (OSError, ValueError) as error:
-            text = f"the token in {entry.azure_ad_token_file!r} cannot be used: {error}."
+        except ConnectFailed as error:
+            text = f"the token in {entry.azure_ad_token_file!r} cannot be used: {error.__cause__}."
             self._problem(entry, "azure_ad_token_file", text, "Mount a file with one token in it.")
         return token_file
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from routeiq.exceptions import InvalidRequest
+from routeiq.exceptions import ConnectFailed, InvalidRequest
 from routeiq.ports import Header
 from routeiq.types import JsonObject, Operation
 
@@ -60,7 +60,7 @@ class TokenFile:
         """The header with the current token; the last good one while the file is being replaced.
 
         Raises:
-            OSError, ValueError: there never was a good one.
+            ConnectFailed: there never was a good one.
         """
         try:
             changed = os.stat(self._path).st_mtime_ns
@@ -68,9 +68,9 @@ class TokenFile:
                 with open(self._path, encoding="ascii") as file:
                     self._header = (b"authorization", b"Bearer " + header_value(file.read()))
                 self._mtime_ns = changed
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             if self._mtime_ns < 0:
-                raise
+                raise ConnectFailed(f"token file {self._path!r} cannot be read") from error
         return self._header
 
 

@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from routeiq.gateway import server
 from routeiq.gateway.asgi import Receive, Scope, Send, respond_json
 from routeiq.gateway.server import MAX_HEAD_BYTES, GatewayProtocol
 
@@ -94,3 +95,31 @@ async def test_what_is_not_http_is_told_so_in_json() -> None:
     assert error_in(transport) == (b"HTTP/1.1 400 Bad Request", "invalid_http")
     assert transport.closed
     assert b"x-request-id: req_" in transport.written
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", b"POST /x HTTP/1.1\r\nhost: a\r\n"])
+async def test_a_head_that_does_not_come_in_time_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.01)
+    protocol, transport = connected()
+    if sent:
+        protocol.data_received(sent)
+    await asyncio.sleep(0.05)
+    assert transport.closed
+    assert error_in(transport) == (b"HTTP/1.1 408 Request Timeout", "request_timeout")
+
+
+@pytest.mark.anyio
+async def test_a_head_in_time_stops_the_clock_and_a_later_half_head_starts_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.05)
+    protocol, transport = connected()
+    protocol.data_received(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
+    await asyncio.sleep(0.1)
+    assert not transport.closed
+    protocol.data_received(b"GET /y HTTP/1.1\r\nho")
+    await asyncio.sleep(0.1)
+    assert transport.closed

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from routeiq.exceptions import InvalidRequest
+from routeiq.exceptions import ConnectFailed, InvalidRequest
 from routeiq.providers.dialects import DIALECTS
 from routeiq.providers.upstream import Call, TokenFile, Upstream, Urls, header_value
 from routeiq.types import JsonObject, Operation
@@ -202,10 +202,10 @@ def test_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_token_file_that_was_never_good_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="token"):
+    with pytest.raises(ConnectFailed, match="token"):
         TokenFile(str(tmp_path / "token")).header()
     (tmp_path / "bad").write_text("a\r\nx-evil: 1")
-    with pytest.raises(ValueError, match="one line"):
+    with pytest.raises(ConnectFailed, match="cannot be read"):
         TokenFile(str(tmp_path / "bad")).header()
 
 

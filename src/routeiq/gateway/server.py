@@ -81,25 +81,22 @@ class LeanCycle(RequestResponseCycle):
         status: int = message["status"]
         self.response_started = True
         self.waiting_for_100_continue = False
-        parts = [STATUS_LINE[status]]
-        add = parts.append
+        lines = [STATUS_LINE[status][:-2]]
+        add, pair = lines.append, b": ".join
         self.chunked_encoding = status not in (204, 304)
-        for name, value in self.default_headers:
-            add(b"%b: %b\r\n" % (name, value))
-        for name, value in message["headers"]:
-            if name == b"content-length":
-                self.expected_content_length = int(value)
+        for header in (*self.default_headers, *message["headers"]):
+            if header[0] == b"content-length":
+                self.expected_content_length = int(header[1])
                 self.chunked_encoding = False
-            elif name == b"connection":
+            elif header[0] == b"connection":
                 self.keep_alive = False
                 continue
-            add(b"%b: %b\r\n" % (name, value))
+            add(pair(header))
         if self.chunked_encoding:
-            add(b"transfer-encoding: chunked\r\n")
+            add(b"transfer-encoding: chunked")
         if not self.keep_alive:
-            add(b"connection: close\r\n")
-        add(b"\r\n")
-        self._head = b"".join(parts)
+            add(b"connection: close")
+        self._head = b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 class GatewayProtocol(HttpToolsProtocol):

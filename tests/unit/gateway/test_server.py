@@ -123,3 +123,37 @@ async def test_a_head_in_time_stops_the_clock_and_a_later_half_head_starts_it_ag
     protocol.data_received(b"GET /y HTTP/1.1\r\nho")
     await asyncio.sleep(0.1)
     assert transport.closed
+
+
+async def answered(protocol: GatewayProtocol) -> None:
+    protocol.data_received(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
+    while not protocol.cycle.response_complete:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.anyio
+async def test_an_idle_connection_is_closed_after_the_keep_alive_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "KEEPALIVE_S", 0.05)
+    protocol, transport = connected()
+    await answered(protocol)
+    await asyncio.sleep(0.01)
+    assert not transport.closed
+    await asyncio.sleep(0.1)
+    assert transport.closed
+
+
+@pytest.mark.anyio
+async def test_a_connection_in_use_is_not_closed_by_an_old_keep_alive_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "KEEPALIVE_S", 0.05)
+    protocol, transport = connected()
+    for _ in range(4):
+        await answered(protocol)
+        await asyncio.sleep(0.03)
+    assert not transport.closed
+    protocol.connection_lost(None)
+    assert protocol.idle_timer is not None
+    assert protocol.idle_timer.cancelled()

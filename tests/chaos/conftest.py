@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.processes import SimulatorProcess
 
 
 @pytest.fixture
-def sim(simulator: SimulatorProcess) -> SimulatorProcess:
+def sim(simulator: SimulatorProcess) -> Iterator[SimulatorProcess]:
     simulator.reset()
-    return simulator
+    yield simulator
+    simulator.reset()

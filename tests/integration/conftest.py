@@ -15,8 +15,11 @@ StartGateway = Callable[..., Gateway]
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+def start(
+    tmp_path_factory: pytest.TempPathFactory, simulator: SimulatorProcess
+) -> Iterator[StartGateway]:
     """Start gateways that live until the module's end: `start(config, *arguments, **options)`."""
+    simulator.reset()  # whatever another tier left behind
     with contextlib.ExitStack() as stack:
 
         def run(config: dict[str, Any], *arguments: str, **options: Any) -> Gateway:

@@ -70,7 +70,7 @@ async def test_while_the_reader_is_stuck_the_oldest_lines_are_dropped_and_counte
     read = b""
     while b'"n":4' not in read:
         await asyncio.sleep(0.01)
-        read += os.read(pipe[0], 200_000)
+        read += await asyncio.to_thread(os.read, pipe[0], 200_000)
     assert [orjson.loads(line)["n"] for line in read.splitlines()[1:]] == [3, 4]
 
 

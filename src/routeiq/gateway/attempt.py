@@ -22,7 +22,7 @@ from routeiq.providers.sse import UsageTap
 from routeiq.providers.upstream import Upstream
 from routeiq.providers.usage import usage_from_body
 from routeiq.resilience.breaker import Breakers
-from routeiq.resilience.retry import Verdict, classify, retry_after_s
+from routeiq.resilience.retry import COUNTED, Verdict, classify, retry_after_s
 from routeiq.routing.load import LoadTracker
 from routeiq.types import Attempt, Deployment, JsonObject, RoutingRequest, Usage
 
@@ -35,8 +35,6 @@ ERROR_BODY_LIMIT = 1024 * 1024
 UNEXPLAINED = error_body(
     InvalidRequest("The provider refused the request without saying why in JSON.")
 )
-# Failures that say something about the provider's health, as opposed to about this request.
-COUNTED = frozenset({Verdict.RETRY, Verdict.AUTH_ERROR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,7 @@ def settle_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, 10, 10)
 
 
 async def started(server: Server, serving: asyncio.Task[None]) -> None:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from routeiq.exceptions import RequestTooLarge
+from routeiq.gateway.app import Gateway
 from routeiq.gateway.asgi import ASGIApp, Message, Receive, Scope, Send, respond_json
 from routeiq.gateway.middleware import (
     STACK,
@@ -14,6 +15,7 @@ from routeiq.gateway.middleware import (
     RequestIDMiddleware,
 )
 from routeiq.resilience.admission import Admission
+from tests.support.upstreams import Rig
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,3 +133,13 @@ async def test_what_is_not_http_passes_untouched() -> None:
     for one in stack:
         await one({"type": "lifespan"}, nothing, nothing)
     assert seen == ["lifespan"] * len(STACK)
+
+
+@pytest.mark.anyio
+async def test_the_gateway_is_wrapped_in_the_declared_order() -> None:
+    app: Any = Gateway(Rig({}, {"one": ("only",)}).runtime).app
+    wrappers = []
+    while isinstance(app, STACK):
+        wrappers.append(type(app))
+        app = app.app
+    assert tuple(wrappers) == STACK

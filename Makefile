@@ -56,6 +56,7 @@ test-chaos: setup ## dying providers, killed workers, cut connections
 docs: setup ## regenerate the reference pages, .env.example and the JSON schema
 	$(RUN) python scripts/generate_docs.py
 	$(RUN) python scripts/generate_providers.py
+	$(RUN) python scripts/generate_strategies.py
 
 check: lint typecheck docs test ## what CI runs: everything, then no generated file may differ
 	@git diff --exit-code --stat -- docs config .env.example || (echo "generated files were stale: commit them" && exit 1)

@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin
 import click
 from pydantic import BaseModel
 
-from routeiq.cli.main import COMMANDS, group
+from routeiq.cli.main import group
 from routeiq.config.environment import PROVIDERS
 from routeiq.config.names import option_names, setting_names
 from routeiq.config.schema import json_schema
@@ -254,12 +254,20 @@ Profiles that exist without being written:
 def cli_page() -> str:
     """The page cli.md."""
     parts = [f"{NOTE}\n# Command line\n\n```text\n{help_text(group, 'routeiq')}```\n"]
-    context = click.Context(group, info_name="routeiq")
-    for name in COMMANDS:
-        command = group.get_command(context, name)
-        assert command is not None
-        parts.append(f"## routeiq {name}\n\n```text\n{help_text(command, f'routeiq {name}')}```\n")
+    parts += command_pages(group, "routeiq", "##")
     return "\n".join(parts)
+
+
+def command_pages(parent: click.Group, name: str, heading: str) -> Iterator[str]:
+    """The help of each command of a group, those of nested groups after their parent, one level deeper."""
+    context = click.Context(parent, info_name=name)
+    for short in parent.list_commands(context):
+        command = parent.get_command(context, short)
+        assert command is not None
+        full = f"{name} {short}"
+        yield f"{heading} {full}\n\n```text\n{help_text(command, full)}```\n"
+        if isinstance(command, click.Group):
+            yield from command_pages(command, full, f"{heading}#")
 
 
 def help_text(command: click.Command, name: str) -> str:

@@ -5,7 +5,7 @@ Units are in the names: `_usd`, `_tokens`, `_ms`, `_s`. `None` always means "not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -78,7 +78,7 @@ class RoutingRequest:
     """What the router may know about a request, parsed once from its body and headers.
 
     `text` is what matters for routing (the last user turn), `input_tokens` an estimate that errs high,
-    `choices` how many answers were asked for (OpenAI's `n`).
+    `choices` how many answers were asked for (OpenAI's `n`), `caller` the alias of the key that asks.
     """
 
     id: str
@@ -97,6 +97,7 @@ class RoutingRequest:
     region: str | None = None
     session_id: str | None = None
     hint: str | None = None
+    caller: str | None = None
 
 
 @value
@@ -138,7 +139,9 @@ class Decision:
 
     `ranking` is never empty; its first entry is the choice, the rest are the fallbacks in order.
     `propensity` is the probability with which the choice was made: 1 for a deterministic strategy, `None`
-    where chance chose and the strategy cannot say how likely. Off-policy evaluation needs it.
+    where chance chose and the strategy cannot say how likely. `propensities` has the probability of each model
+    group where the choice explored. Off-policy evaluation needs them. `explored` says that chance, not the
+    objective, made this choice.
     """
 
     id: str
@@ -150,6 +153,8 @@ class Decision:
     profile: str | None = None
     hint_followed: bool | None = None
     propensity: float | None = 1.0
+    propensities: Mapping[str, float] | None = None
+    explored: bool = False
     duration_ms: float = 0.0
 
     @property
@@ -204,7 +209,8 @@ class StrategyTraits:
     """What the router must know about a strategy without running it.
 
     `scores` says what a score means: `quality` is comparable with a floor and a price (a predicted
-    probability of a good answer), `preference` only orders the candidates of one call.
+    probability of a good answer), `preference` only orders the candidates of one call. `prepares` says that
+    `prepare` must be awaited before `score`, `verifies` that `accept` must see an answer before the client does.
     """
 
     scores: Literal["quality", "preference"] = "quality"
@@ -212,7 +218,20 @@ class StrategyTraits:
     needs_embedding: bool = False
     randomised: bool = False
     cpu_bound: bool = False
+    prepares: bool = False
+    verifies: bool = False
     maturity: Literal["stable", "experimental"] = "stable"
+
+
+@value
+class Margin:
+    """What a certificate allows: models whose score is at least the reference's less `tau` may stand in for it.
+
+    `deployments` are the ids of those that were certified; no other may.
+    """
+
+    tau: float
+    deployments: frozenset[str]
 
 
 JsonObject = dict[str, Any]
@@ -220,8 +239,14 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadContext:
-    """What a strategy may use while it loads: the deployments it will see and the artifact folder."""
+    """What a strategy may use while it loads: the deployments it will see and the artifact folder.
+
+    `verifier` checks the signatures of artifacts (`routeiq.artifacts.signature`). `open_features` opens prompt
+    features by name, by default `routeiq.embeddings.features.load_features`.
+    """
 
     deployments: tuple[Deployment, ...]
     models_path: str
+    verifier: Any = None
+    open_features: Callable[[str], Any] | None = None
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)

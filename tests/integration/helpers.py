@@ -176,7 +176,7 @@ def raw_post(path: str, body: bytes, *headers: str) -> bytes:
 def log_lines(gateway: Gateway) -> list[dict[str, Any]]:
     """The JSON lines that the gateway printed so far."""
     found = []
-    for line in gateway.log().splitlines():
+    for line in gateway.log().split("\n"):
         if line.startswith("{"):
             found.append(json.loads(line))
     return found

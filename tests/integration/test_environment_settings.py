@@ -104,7 +104,7 @@ def test_strategy_from_the_environment_wins(set_up: Gateway) -> None:
     assert answered_by(answer) == "sim-nano"
     shown = call(f"{set_up.url}/routeiq/v1/strategies", headers=bearer(ADMIN_KEYS[0])).json()
     assert shown["active"] == "lowest-cost"
-    assert {"complexity", "round-robin", "weighted"} <= set(shown["available"])
+    assert {"prior", "round-robin", "weighted"} <= set(shown["available"])
 
 
 @pytest.mark.parametrize("strategy", [None, "round-robin"])
@@ -118,8 +118,8 @@ def test_strategy_from_the_file(
         }
     )
     answer = chat(other, "auto", HARD)
-    assert answer.headers["x-routeiq-strategy"] == (strategy or "complexity")
-    assert decision_of(other, answer)["strategy"] == (strategy or "complexity")
+    assert answer.headers["x-routeiq-strategy"] == (strategy or "prior")
+    assert decision_of(other, answer)["strategy"] == (strategy or "prior")
 
 
 def test_more_than_max_concurrent_requests_are_refused(

@@ -121,7 +121,7 @@ def test_the_decision_id_resolves_to_the_same_facts(gateway: Gateway, stream: bo
     assert kept["request_id"] == head["x-request-id"]
     assert kept["model"] == head["x-routeiq-model"]
     assert kept["deployment"] == head["x-routeiq-deployment"]
-    assert kept["strategy"] == head["x-routeiq-strategy"] == "complexity"
+    assert kept["strategy"] == head["x-routeiq-strategy"] == "prior"
     assert kept["reason"] == head["x-routeiq-reason"]
     assert kept["attempts"] == int(head["x-routeiq-attempts"]) == len(kept["attempts_made"])
     assert (kept["status"], kept["outcome"], kept["stream"]) == (200, "success", stream)
@@ -242,3 +242,15 @@ def test_a_stream_is_not_buffered_by_proxies(gateway: Gateway) -> None:
 def test_keys_are_told_apart_in_the_record(gateway: Gateway) -> None:
     assert decision_of(gateway, chat(gateway))["key"] == "master"
     assert KEY["authorization"] not in get(gateway, "/routeiq/v1/decisions").body.decode()
+
+
+@pytest.mark.parametrize(("asked", "told"), [("1", True), ("true", True), ("0", False)])
+def test_a_client_may_ask_for_scores_and_propensity(
+    gateway: Gateway, asked: str, told: bool
+) -> None:
+    answer = chat(gateway, "auto", "Hi", headers={"x-routeiq-explain": asked})
+    assert ("x-routeiq-scores" in answer.headers) is told
+    if told:
+        first = answer.headers["x-routeiq-scores"].split("=")[0]
+        assert first == answer.headers["x-routeiq-model"]
+        assert answer.headers["x-routeiq-propensity"] == "1"

@@ -173,7 +173,7 @@ def test_afterwards_everything_still_works_and_nothing_is_lost(gateway: Gateway)
     assert decision_of(gateway, answer)["status"] == 200
     assert get(gateway, "/routeiq/v1/status").json()["in_flight"] == 0
     assert "Traceback" not in gateway.log()
-    lost = [line for line in gateway.log().splitlines() if line and line[0] not in "{rw"]
+    lost = [line for line in gateway.log().split("\n") if line and line[0] not in "{rw"]
     assert lost == [], "the log holds something that is no line of ours"
 
 

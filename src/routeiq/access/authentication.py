@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from routeiq.exceptions import InvalidApiKey
+from routeiq.exceptions import InvalidApiKey, PermissionDenied
 from routeiq.ports import Header
 
 
@@ -58,6 +58,16 @@ class Authenticator:
             (_digest(key.encode()), Principal(alias=name, admin=True)) for name, key in keys
         ]
         self._insecure = insecure
+
+    def require_admin(self, headers: Iterable[Header]) -> None:
+        """Let only admins pass.
+
+        Raises:
+            InvalidApiKey: as `authenticate`.
+            PermissionDenied: a key without admin rights.
+        """
+        if not self.authenticate(headers).admin:
+            raise PermissionDenied("This route needs an admin key.")
 
     def authenticate(self, headers: Iterable[Header]) -> Principal:
         """The caller.

@@ -20,6 +20,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Say what a configuration means, and what is wrong with it.",
     ),
     "explain": ("routeiq.cli.explain:explain", "Which model would answer this prompt, and why."),
+    "models": (
+        "routeiq.cli.models:models",
+        "Train, evaluate, certify and distribute learned strategies.",
+    ),
+    "replay": (
+        "routeiq.cli.replay:replay",
+        "What a strategy would have chosen on recorded traffic, and what it would have saved.",
+    ),
     "simulate": (
         "routeiq.cli.simulate:simulate",
         "Run the programmable OpenAI-compatible provider.",
@@ -36,22 +44,24 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group whose commands are looked up in a table and imported when run."""
 
+    table = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The table's order is the order of the help."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands' help from the table, importing none of them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from routeiq._version import __version__
+from routeiq.config.environment import one_blas_thread
 from routeiq.config.loader import load_config
 from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, Problem
@@ -57,8 +59,11 @@ def serve(
 def run(config: Config, *, host: str, port: int, workers: int, insecure: bool) -> None:
     """Serve until stopped; leaves by `SystemExit`."""
     require_authentication(config, host, insecure=insecure)
+    one_blas_thread(os.environ)
+    config = replace(config, settings=config.settings.model_copy(update={"workers": workers}))
     output = configure_logging(config.settings.log_level)
-    build(config, insecure=insecure)  # every mistake shows here, once, before any worker exists
+    # Every mistake shows here, once, before any worker exists; what was imported is shared by fork.
+    build(config, insecure=insecure).router.close()
     sockets = bind(host, port, workers)
     address = sockets[0].getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]

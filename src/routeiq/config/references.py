@@ -33,9 +33,29 @@ def reference_problems(config: Config, document: Document) -> Iterator[Problem]:
         known = f"Known: {', '.join(sorted(profiles))}."
         fix = near(section.profile, profiles, known)
         yield Problem(key="routeiq.profile", message=message, fix=fix, file=file)
+    models = _known_models(config)
     for path, choice in _strategies(config):
         if choice is not None:
-            yield from _strategy_problems(path, choice, document)
+            yield from _strategy_problems(path, choice, document, models)
+    for name, profile in section.profiles.items():
+        if profile.guarantee is not None:
+            place = ("routeiq", "profiles", name, "guarantee", "reference")
+            yield from _unknown_model(place, profile.guarantee.reference, document, models)
+
+
+def _known_models(config: Config) -> set[str]:
+    return {place.group for place in config.deployments} | set(config.router.aliases)
+
+
+def _unknown_model(
+    path: Place, name: str, document: Document, known: set[str]
+) -> Iterator[Problem]:
+    if name not in known and not any("*" in g and fnmatchcase(name, g) for g in known):
+        message = f"no model group is called {name!r}."
+        fix = near(name, known, "Add it to model_list, or name another.")
+        yield Problem(
+            key=".".join(map(str, path)), message=message, fix=fix, file=document.where(path)
+        )
 
 
 def _model_names(config: Config, document: Document) -> Iterator[Problem]:
@@ -69,13 +89,13 @@ def _strategies(config: Config) -> Iterator[tuple[Place, StrategyChoice | str | 
 
 
 def _strategy_problems(
-    path: Place, choice: StrategyChoice | str, document: Document
+    path: Place, choice: StrategyChoice | str, document: Document, models: set[str]
 ) -> Iterator[Problem]:
     key, file = ".".join(map(str, path)), document.where(path)
     name, options = (choice, {}) if isinstance(choice, str) else (choice.name, choice.options)
     try:
         found: Any = strategy_class(name, key=key)
-        found.Options.model_validate(options)
+        checked = found.Options.model_validate(options)
     except ConfigError as error:
         for problem in error.problems:
             yield Problem(key=key, message=problem.message, fix=problem.fix, file=file)
@@ -86,3 +106,8 @@ def _strategy_problems(
             unknown = detail["type"] == "extra_forbidden"
             message = "is not an option." if unknown else f"cannot be used: {detail['msg']}."
             yield Problem(key=where, message=message, fix=f"Options of {name}: {known}.", file=file)
+    else:
+        for field in found.Options.model_groups:
+            named = getattr(checked, field)
+            if named is not None:
+                yield from _unknown_model((*path, "options", field), named, document, models)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from routeiq.types import Capability
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+PositiveUSD = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
@@ -39,6 +40,40 @@ Strategy = Annotated[
 ]
 
 
+class Guarantee(Section):
+    """A certified promise: not worse than a reference model by more than `epsilon`.
+
+    The active artifact must hold a certificate for it (`routeiq models calibrate`); without one, or where the
+    strategy has none, only the reference answers: quality fails closed.
+    """
+
+    reference: str
+    """The model group to which answers are compared."""
+    epsilon: Fraction = 0.01
+    """Largest loss of mean quality, 0 to 1."""
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """How likely the promise may be broken."""
+
+
+class Budget(Section):
+    """Money to spend as well as possible: the cost weight is steered so that spending meets the target."""
+
+    usd: PositiveUSD | None = None
+    """USD per period; give this or `usd_per_request`."""
+    per: Literal["hour", "day", "week", "month"] = "day"
+    """The period of `usd`."""
+    usd_per_request: PositiveUSD | None = None
+    """Mean USD per request; give this or `usd`."""
+    scope: Literal["global", "key"] = "global"
+    """One budget for all requests under the profile, or one for each API key."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Budget:
+        if (self.usd is None) == (self.usd_per_request is None):
+            raise ValueError("give exactly one of usd and usd_per_request")
+        return self
+
+
 class Profile(Section):
     """What "good" means for a request: which models may answer, and how quality, cost and latency trade.
 
@@ -62,8 +97,20 @@ class Profile(Section):
     """How much predicted quality (0 to 1) one US dollar is worth: 20 means 0.05 USD is worth 1.0."""
     latency_weight: NonNegative = 0.0
     """How much predicted quality one second to the first token is worth."""
+    guarantee: Guarantee | None = None
+    """Only models that are certified to be no worse than a reference may stand in for it."""
+    budget: Budget | None = None
+    """Steers `cost_weight` so that spending meets a target; `cost_weight` is where it starts."""
     strategy: Strategy | None = None
     """Overrides `routeiq.strategy` under this profile."""
+
+    @model_validator(mode="after")
+    def _only_what_was_certified(self) -> Profile:
+        if self.guarantee is not None and self.latency_weight:
+            raise ValueError(
+                "a guarantee is certified for quality and cost: leave latency_weight at 0"
+            )
+        return self
 
 
 BUILTIN_PROFILES: dict[str, Profile] = {
@@ -145,6 +192,28 @@ class Server(Section):
     """One JSON line per request on stdout."""
 
 
+class Learning(Section):
+    """What learned strategies may take, and what is written down for the next one."""
+
+    time_budget_ms: Annotated[float, Field(gt=0.0)] = 5.0
+    """CPU time; a strategy that scores for longer five times within half a minute gives way to `prior` as long."""
+    prepare_timeout_ms: Annotated[float, Field(gt=0.0)] = 3000.0
+    """Longest wait for what a strategy computes or asks before it scores (embedding models, judges)."""
+    decision_log: str | None = None
+    """Folder for decision records with their features, and for feedback: the data of `routeiq replay` and of the
+    next training. Not written by default."""
+    log_text: bool = False
+    """Write the prompt's text too. Off by default: features and a hash are enough for training."""
+    log_features: bool = True
+    """Write the feature vector of each prompt."""
+    log_max_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
+    """Size at which a worker's file of the decision log is replaced by a new one."""
+    log_files: Annotated[int, Field(ge=1)] = 8
+    """Files that are kept per worker; older ones are deleted."""
+    poll_s: Seconds = 1.0
+    """How often a worker looks whether another artifact was activated, and for feedback of other workers."""
+
+
 class Price(Section):
     """An operator's own figures for a model; they win over the bundled table."""
 
@@ -183,6 +252,8 @@ class RouteIQSection(Section):
     """Timeouts and connections to providers."""
     resilience: Resilience = Resilience()
     """Retries, hedging, breakers."""
+    learning: Learning = Learning()
+    """Learned strategies: time budgets, the decision log, reloading."""
     server: Server = Server()
     """Limits of the gateway itself."""
 

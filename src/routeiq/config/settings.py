@@ -68,7 +68,19 @@ class Settings(BaseModel):
     strategy: str | None = None
     """Strategy for `auto` and routing groups. Wins over `routeiq.strategy`."""
     models_path: str = "/app/models"
-    """Folder of trained artifacts."""
+    """Folder of trained artifacts: what `auto` and learned strategies use."""
+    embedder_path: str | None = None
+    """Folder of MiniLM's files, for strategies on `onnx` features; else Hugging Face's caches are searched."""
+    model_s3_uri: str | None = None
+    """Where artifacts are fetched from: `s3://bucket/prefix`, `gs://bucket/prefix` or a folder."""
+    model_sync_interval: Annotated[float, Field(ge=5.0, le=300.0)] = 60.0
+    """Seconds between two looks at ROUTEIQ_MODEL_S3_URI."""
+    artifact_public_key: str | None = None
+    """Ed25519 public key (hex, base64 or a file) that signatures of artifacts are checked with."""
+    artifact_hmac_key: str | None = Field(default=None, repr=False)
+    """HMAC-SHA256 key, at least 32 bytes, that signatures of artifacts are checked with. Secret."""
+    artifact_require_signature: bool | None = None
+    """Refuse artifacts without a valid signature; by default exactly where a key is set."""
     max_concurrent_requests: Annotated[int, Field(ge=0)] = 0
     """Requests under way per worker before new ones get 503; 0 means no limit."""
     drain_timeout_seconds: Annotated[float, Field(ge=0)] = 30.0
@@ -111,7 +123,7 @@ class Settings(BaseModel):
         return cls.model_validate(values), problems
 
 
-SECRET_FIELDS = frozenset({"master_key", "admin_keys"})
+SECRET_FIELDS = frozenset({"master_key", "admin_keys", "artifact_hmac_key"})
 
 
 def env_name(field: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from routeiq._version import __version__
-from routeiq.exceptions import InvalidRequest, NotFound, PermissionDenied
+from routeiq.exceptions import InvalidRequest, NotFound
 from routeiq.gateway.asgi import Handler, Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.body import decompress, parse_json, read_body
 from routeiq.gateway.openapi import document
@@ -44,8 +44,7 @@ class Admin:
         return {f"{BASE}/decisions/": self.decision}
 
     def _require_admin(self, scope: Scope) -> None:
-        if not self.runtime.authenticator.authenticate(scope["headers"]).admin:
-            raise PermissionDenied("This route needs an admin key.")
+        self.runtime.authenticator.require_admin(scope["headers"])
 
     async def status(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What this worker is and how it feels."""
@@ -63,6 +62,7 @@ class Admin:
                 "draining": admission.draining,
                 "in_flight": admission.in_flight,
                 "strategy_failures": self.runtime.router.strategy_failures,
+                "learning": self.runtime.activation.status(),
                 "breakers": self.runtime.breakers.snapshot(),
             },
         )
@@ -111,6 +111,10 @@ class Admin:
                 "available": sorted(BUILTIN_STRATEGIES),
                 "active": router.strategy_name,
                 "balancing": router.balancing_name,
+                "reports": router.strategy_reports(),
+                "failures": router.strategy_failures,
+                "suspensions": router.strategy_suspensions,
+                "budgets": router.budget_reports(),
             },
         )
 

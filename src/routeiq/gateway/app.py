@@ -8,6 +8,7 @@ from functools import partial
 
 from routeiq.exceptions import MethodNotAllowed, NotFound, RequestError
 from routeiq.gateway.admin import Admin
+from routeiq.gateway.artifacts import Artifacts
 from routeiq.gateway.asgi import (
     ASGIApp,
     Handler,
@@ -57,6 +58,8 @@ class Gateway:
             self._routes[prefix + "/models"] = {"GET": models.list}
         self._routes.update(self.health.routes())
         self._routes.update(admin.routes())
+        self._routes.update(runtime.feedback.routes())
+        self._routes.update(Artifacts(runtime).routes())
         self._prefixes: dict[str, Handler] = {
             "/models/": models.one,
             "/v1/models/": models.one,

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Literal
 
+import orjson
+
+from routeiq.base import RoutingStrategy
 from routeiq.exceptions import (
     ContextLengthExceeded,
     NoHealthyDeployment,
@@ -13,8 +16,10 @@ from routeiq.exceptions import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
+from routeiq.gateway.ask import Asking
 from routeiq.gateway.attempt import EGRESS_DENIED, Attempts, CallSettings, Failure, Reply
 from routeiq.gateway.trace import Trace
+from routeiq.providers.pricing import cost_usd
 from routeiq.resilience.breaker import Breakers
 from routeiq.resilience.retry import RetryBudget, RetryPolicy, Verdict
 from routeiq.routing.catalog import Catalog
@@ -56,6 +61,24 @@ class Caller:
         self._max_fallbacks = max_fallbacks
         self._hedge_after_s = hedge_after_s
 
+    def is_slow(self, request: RoutingRequest) -> bool:
+        """Whether the decision must leave the event loop; an unknown model is `decide`'s to refuse."""
+        try:
+            return self._router.is_slow(request)
+        except RequestError:
+            return False
+
+    async def decide_slowly(self, trace: Trace, request: RoutingRequest) -> Decision:
+        """`decide` after the strategy has computed or asked what it needs; that is charged to the request.
+
+        Raises:
+            RequestError: as `decide`.
+        """
+        await self._router.prepare(request, Asking(self._router, self._attempts, trace))
+        if self._router.is_cpu_bound(request):
+            return await asyncio.to_thread(self.decide, request)
+        return self.decide(request)
+
     def decide(self, request: RoutingRequest) -> Decision:
         """The router's decision; where no deployment of the model can help, that of its first fallback that can.
 
@@ -63,7 +86,9 @@ class Caller:
             RequestError: the router's own, if no fallback helps.
         """
         try:
-            return self._router.decide(request)
+            decision = self._router.decide(request)
+            self._router.commit(request, decision)
+            return decision
         except (NoHealthyDeployment, ContextLengthExceeded) as error:
             too_long = isinstance(error, ContextLengthExceeded)
             for model in self._fallbacks(
@@ -71,6 +96,7 @@ class Caller:
             ):
                 other = self._decide_other(request, model, frozenset())
                 if other is not None:
+                    self._router.commit(request, other)
                     return other
             raise
 
@@ -94,7 +120,41 @@ class Caller:
                 result = await self._walk(trace, other, request, body)
                 if isinstance(result, Reply):
                     break
-        return result if isinstance(result, Reply) else give_up(result)
+        if isinstance(result, Failure):
+            return give_up(result)
+        verifier = self._router.verifier_of(request, trace.require_decision())
+        if verifier is None or result.response is not None:
+            return result
+        return await self._verified(trace, verifier, request, body, result)
+
+    async def _verified(
+        self,
+        trace: Trace,
+        verifier: RoutingStrategy,
+        request: RoutingRequest,
+        body: JsonObject,
+        reply: Reply,
+    ) -> Reply:
+        """The first answer that the strategy accepts; the last one where none is left to ask.
+
+        Every answer is paid for. A model that fails on the way up costs the client nothing: the answer before it
+        is given.
+        """
+        decision = trace.require_decision()
+        answers = [(reply.deployment, read_json(reply.body))]
+        while not self._router.accepts(verifier, request, answers):
+            following = next_group(decision, {one.group for one, _ in answers}, trace.tried)
+            if following is None or not self._breakers.allows(following.id):
+                break
+            result = await self._attempts.make(trace, following, request, body)
+            if isinstance(result, Failure):
+                break
+            if reply.usage is not None:
+                trace.charge(cost_usd(reply.deployment.facts, reply.usage))
+            trace.rejected += 1
+            reply = result
+            answers.append((reply.deployment, read_json(reply.body)))
+        return reply
 
     def _fallbacks(self, model: str, kind: FallbackKind, *chosen: str) -> tuple[str, ...]:
         return self._catalog.fallbacks(model, kind, *chosen)[: self._max_fallbacks]
@@ -212,6 +272,23 @@ class Caller:
         lost = call.result()
         if isinstance(lost, Reply) and lost.response is not None:
             self._attempts.end_stream(lost, broken=False)
+
+
+def next_group(decision: Decision, asked: set[str], tried: set[str]) -> Deployment | None:
+    """The next deployment of a model that has not answered yet."""
+    for ranked in decision.ranking:
+        if ranked.deployment.group not in asked and ranked.deployment.id not in tried:
+            return ranked.deployment
+    return None
+
+
+def read_json(body: bytes) -> JsonObject:
+    """A provider's answer; empty where it is no JSON object (it may be compressed)."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def give_up(failure: Failure) -> Failure:

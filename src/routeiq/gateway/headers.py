@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from routeiq.gateway.trace import Trace
 from routeiq.ports import Header
+from routeiq.types import Decision
 
 MAX_VALUE = 300
 # RFC 9211. The cache has its own capability; until a request asks it, nothing was looked up.
@@ -41,9 +42,21 @@ def decision_headers(trace: Trace) -> list[Header]:
     if trace.answered_by is not None:
         headers.append((b"x-routeiq-model", safe(trace.answered_by.group)))
         headers.append((b"x-routeiq-deployment", safe(trace.answered_by.id)))
+    if trace.explain:
+        headers += explanation(decision)
     if trace.cost_usd is not None:
         headers.append((b"x-routeiq-cost-usd", b"%.12f" % trace.cost_usd))
     return headers
+
+
+def explanation(decision: Decision) -> list[Header]:
+    """The scores of the best candidates and the probability of the choice, for clients that asked."""
+    best: dict[str, float] = {}
+    for ranked in decision.ranking:
+        best.setdefault(ranked.deployment.group, ranked.score)
+    scores = ", ".join(f"{group}={score:.4f}" for group, score in best.items())
+    known = "unknown" if decision.propensity is None else f"{decision.propensity:.6g}"
+    return [(b"x-routeiq-scores", safe(scores)), (b"x-routeiq-propensity", known.encode())]
 
 
 def reason(trace: Trace) -> str:
@@ -52,6 +65,9 @@ def reason(trace: Trace) -> str:
     if decision is None:
         return ""
     answered = trace.answered_by
+    if trace.rejected:
+        answers = "answer" if trace.rejected == 1 else "answers"
+        return f"escalated past {trace.rejected} {answers}; {decision.reason}"
     if answered is None or answered is decision.chosen or not trace.attempts:
         return decision.reason
     failed = next((one for one in trace.attempts if one.error), None)

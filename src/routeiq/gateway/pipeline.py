@@ -23,7 +23,7 @@ from routeiq.ports import Clock
 from routeiq.providers.pricing import cost_usd
 from routeiq.providers.upstream import FORWARDED_HEADERS
 from routeiq.routing.request import parse_request
-from routeiq.types import JsonObject, Operation, RoutingRequest
+from routeiq.types import Decision, JsonObject, Operation, RoutingRequest
 
 # What clients may have kept in memory and logs by naming it.
 SESSION_LENGTH = 256
@@ -63,7 +63,7 @@ class Pipeline:
         trace = Trace(request_id=scope["request_id"], operation=operation, clock=self._clock)
         disconnect = Disconnect(scope)
         try:
-            body = await self._admit(trace, scope, receive)
+            body = await self._admit(trace, scope, receive, disconnect)
             disconnect.watch()
             await self._answer(trace, body, send, disconnect)
         except ClientDisconnected:
@@ -88,7 +88,9 @@ class Pipeline:
             await respond_error(send, error, decision_headers(trace))
         trace.kind, trace.status, trace.error = "error", error.status, error.code
 
-    async def _admit(self, trace: Trace, scope: Scope, receive: Receive) -> JsonObject:
+    async def _admit(
+        self, trace: Trace, scope: Scope, receive: Receive, disconnect: Disconnect
+    ) -> JsonObject:
         """Authenticate, read, parse and route; fills `trace.request` and `trace.decision`."""
         monotonic = self._clock.monotonic
         headers = scope["headers"]
@@ -99,9 +101,19 @@ class Pipeline:
         request = routing_request(trace, scope, body)
         trace.request = request
         parsed = monotonic()
-        trace.decision = self._caller.decide(request)
+        trace.decision = await self._decide(trace, request, disconnect)
         trace.phases = (start - trace.started, parsed - start, monotonic() - parsed)
         return body
+
+    async def _decide(
+        self, trace: Trace, request: RoutingRequest, disconnect: Disconnect
+    ) -> Decision:
+        """The decision; what takes long (embedding models, judges, heavy strategies) leaves the event loop."""
+        caller = self._caller
+        if caller.is_slow(request):
+            disconnect.watch()  # nobody waits for a judge on behalf of a client that left
+            return await caller.decide_slowly(trace, request)
+        return caller.decide(request)
 
     async def _answer(
         self, trace: Trace, body: JsonObject, send: Send, disconnect: Disconnect
@@ -134,7 +146,7 @@ class Pipeline:
         trace.first_token_ms = trace.elapsed_ms()
         trace.usage = reply.usage
         if reply.usage is not None:
-            trace.cost_usd = cost_usd(reply.deployment.facts, reply.usage)
+            trace.charge(cost_usd(reply.deployment.facts, reply.usage))
         disconnect.ended()
         await respond(send, reply.status, reply.body, [*reply.headers, *decision_headers(trace)])
 
@@ -157,8 +169,8 @@ def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequ
             hint = value.decode("latin-1")
         elif name in (b"x-routeiq-tags", b"x-litellm-tags"):
             tags = value.decode("latin-1")
-        elif name == b"x-litellm-trace-id":
-            trace.trace_id = value.decode("latin-1")[:128]
+        else:
+            note_header(trace, name, value)
     return parse_request(
         trace.operation,
         body,
@@ -167,7 +179,16 @@ def routing_request(trace: Trace, scope: Scope, body: JsonObject) -> RoutingRequ
         tags=split_tags(tags, body),
         session_id=(session or session_of(body) or "")[:SESSION_LENGTH] or None,
         hint=hint or None,
+        caller=None if trace.principal is None else trace.principal.alias,
     )
+
+
+def note_header(trace: Trace, name: bytes, value: bytes) -> None:
+    """Headers that say how to report on the request, not how to route it."""
+    if name == b"x-litellm-trace-id":
+        trace.trace_id = value.decode("latin-1")[:128]
+    elif name == b"x-routeiq-explain":
+        trace.explain = value.strip().lower() in (b"1", b"true", b"yes")
 
 
 def split_tags(value: str | None, body: JsonObject) -> frozenset[str]:

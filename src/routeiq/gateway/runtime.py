@@ -6,17 +6,27 @@ with every problem found, and what ran before goes on.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from routeiq.access.authentication import Authenticator
 from routeiq.config.model import Config, DeploymentConfig
 from routeiq.config.settings import SECRET_FIELDS
 from routeiq.exceptions import ConfigError, Problem
+from routeiq.gateway.activation import Activation
 from routeiq.gateway.attempt import Attempts, CallSettings
 from routeiq.gateway.caller import Caller
+from routeiq.gateway.feedback import Feedback
+from routeiq.gateway.learning import (
+    FeatureOpener,
+    decision_file_of,
+    syncer_of,
+    verifier_of,
+)
 from routeiq.gateway.pipeline import Pipeline
 from routeiq.gateway.trace import Trace
 from routeiq.ports import Clock, SystemClock, Timeouts
@@ -30,9 +40,12 @@ from routeiq.routing.catalog import Catalog
 from routeiq.routing.load import LoadTracker
 from routeiq.routing.router import Router
 from routeiq.telemetry.access_log import AccessLog
+from routeiq.telemetry.decision_file import DecisionFile, FeedbackTail
 from routeiq.telemetry.decisions import DecisionLog, decision_record
 
 logger = logging.getLogger("routeiq.gateway")
+FLUSH_S = 1.0
+"""For the last decisions to reach the disk; a stuck disk must not keep the process."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,23 +64,35 @@ class Runtime:
     decisions: DecisionLog
     client: NativeHttpClient
     clock: Clock
+    feedback: Feedback
+    activation: Activation
+    decision_file: DecisionFile | None = None
 
     async def close(self) -> None:
         """Close what `build` opened."""
         self.router.close()
         await self.client.close()
+        if self.decision_file is not None:
+            await asyncio.to_thread(self.decision_file.flush, FLUSH_S)
 
 
 class Accounts:
     """Turns a finished trace into everything that is reported about it."""
 
     def __init__(
-        self, *, router: Router, decisions: DecisionLog, clock: Clock, access_log: AccessLog | None
+        self,
+        *,
+        router: Router,
+        decisions: DecisionLog,
+        clock: Clock,
+        access_log: AccessLog | None,
+        decision_file: DecisionFile | None,
     ) -> None:
         self._router = router
         self._decisions = decisions
         self._clock = clock
         self._access_log = access_log
+        self._decision_file = decision_file
 
     def observe(self, trace: Trace) -> None:
         """Tell the router, keep the record, write the line. Never raises: the answer has been sent."""
@@ -77,7 +102,7 @@ class Accounts:
             if self._access_log is not None:
                 self._access_log.write("request refused", self._refusal(trace))
             return
-        self._router.observe(decision, outcome)
+        self._router.observe(request, decision, outcome)
         record = decision_record(
             request,
             decision,
@@ -87,7 +112,9 @@ class Accounts:
         )
         if trace.trace_id:
             record["trace_id"] = trace.trace_id
-        self._decisions.add(record, decision, outcome)
+        self._decisions.add(record, request, decision, outcome)
+        if self._decision_file is not None:
+            self._decision_file.add(record, request, decision)
         if self._access_log is not None:
             self._access_log.write("routing decision completed", record)
 
@@ -159,6 +186,8 @@ def build(
         breakers=breakers,
         clock=clock,
         rng=rng or random.Random(),
+        verifier=verifier_of(config),
+        open_features=FeatureOpener(settings.embedder_path),
     )
     client = http_client(config, clock)
     calls = {one.id: call_settings(one, config) for one in config.deployments}
@@ -189,11 +218,20 @@ def build(
         master_key=config.master_key, admin_keys=settings.admin_keys, insecure=insecure
     )
     decisions = DecisionLog(section.server.decision_log_size)
+    decision_file = decision_file_of(config, clock)
+    feedback = Feedback(
+        authenticator=authenticator,
+        router=router,
+        decisions=decisions,
+        clock=clock,
+        tail=None if decision_file is None else FeedbackTail(decision_file.folder),
+    )
     accounts = Accounts(
         router=router,
         decisions=decisions,
         clock=clock,
         access_log=access_log if section.server.access_log else None,
+        decision_file=decision_file,
     )
     pipeline = Pipeline(
         authenticator=authenticator,
@@ -216,6 +254,16 @@ def build(
         decisions=decisions,
         client=client,
         clock=clock,
+        feedback=feedback,
+        activation=Activation(
+            router=router,
+            feedback=feedback,
+            models_path=Path(settings.models_path),
+            syncer=syncer_of(config, clock),
+            poll_s=section.learning.poll_s,
+            clock=clock,
+        ),
+        decision_file=decision_file,
     )
 
 
@@ -303,6 +351,7 @@ def masked(config: Config) -> dict[str, Any]:
             **config.settings.model_dump(mode="json", exclude=set(SECRET_FIELDS)),
             "master_key": "set" if config.master_key else None,
             "admin_keys": len(config.settings.admin_keys),
+            "artifact_hmac_key": "set" if config.settings.artifact_hmac_key else None,
         },
         "router": {
             name: getattr(config.router, name)

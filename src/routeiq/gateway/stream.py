@@ -59,7 +59,7 @@ async def relay(
     finally:
         trace.usage = tap.usage
         if tap.usage is not None:
-            trace.cost_usd = cost_usd(reply.deployment.facts, tap.usage)
+            trace.charge(cost_usd(reply.deployment.facts, tap.usage))
         attempts.end_stream(reply, broken=isinstance(failed, StreamCut))
 
 

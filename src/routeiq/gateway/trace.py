@@ -32,11 +32,13 @@ class Trace:
         "cost_usd",
         "decision",
         "error",
+        "explain",
         "first_token_ms",
         "kind",
         "operation",
         "phases",
         "principal",
+        "rejected",
         "request",
         "request_id",
         "started",
@@ -68,6 +70,13 @@ class Trace:
         self.first_token_ms: float | None = None
         self.usage: Usage | None = None
         self.cost_usd: float | None = None
+        self.explain = False  # the client asked for scores and propensity in the headers
+        self.rejected = 0  # answers that the strategy did not accept
+
+    def charge(self, cost_usd: float | None) -> None:
+        """Add the cost of one call, where it is known: a request may take several."""
+        if cost_usd is not None:
+            self.cost_usd = cost_usd + (self.cost_usd or 0.0)
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request arrived."""

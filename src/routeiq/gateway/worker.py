@@ -63,6 +63,7 @@ async def serve(config: Config, sockets: Sequence[socket.socket], options: Worke
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=list(sockets)))
     orphan = asyncio.create_task(watch_parent(options.parent_pid, stop))
+    activation = asyncio.create_task(runtime.activation.run())
     left_s = CUT_S
     try:
         await started(server, serving)
@@ -74,6 +75,7 @@ async def serve(config: Config, sockets: Sequence[socket.socket], options: Worke
         left_s = await drain(gateway, server, config.settings.drain_timeout_seconds)
     finally:
         orphan.cancel()
+        activation.cancel()
         server.should_exit = True
         await ended(server, serving, left_s)
         await runtime.close()

@@ -12,6 +12,7 @@ from routeiq.config.section import Profile
 from routeiq.types import Capability, Deployment, Exclusion, RoutingRequest
 
 from .load import Load
+from .spending import OutputLength
 
 DEFAULT_TAG = "default"
 """Deployments with this tag take requests without tags, and those whose tags nobody has (as in LiteLLM)."""
@@ -44,12 +45,19 @@ class Slot:
     """A deployment with everything that a decision reads, looked up once."""
 
     def __init__(
-        self, deployment: Deployment, load: Load, *, routed: bool, chat_only: bool
+        self,
+        deployment: Deployment,
+        load: Load,
+        *,
+        routed: bool,
+        chat_only: bool,
+        length: OutputLength | None = None,
     ) -> None:
         facts = deployment.facts
         self.deployment = deployment
         self.group = deployment.group
         self.load = load
+        self.length = length or OutputLength()
         self.id = deployment.id
         self.region = deployment.region
         self.capabilities = facts.capabilities

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from routeiq.ports import Clock
 
+from .spending import OutputLengths
+
 SMOOTHING = 0.2
 """Weight of the newest measurement in the exponentially weighted means: the last ten count for 90 %."""
 STALE_AFTER_S = 60.0
@@ -37,10 +39,11 @@ class Load:
 
 
 class LoadTracker:
-    """The books of all deployments, by id."""
+    """The books of all deployments, by id; and how long the answers of each model group are."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.lengths = OutputLengths()
         self._loads: dict[str, Load] = {}
 
     def of(self, id: str) -> Load:

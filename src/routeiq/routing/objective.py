@@ -25,11 +25,15 @@ def known_costs(costs: Sequence[float | None]) -> Sequence[float]:
 
 
 def utilities(
-    profile: Profile, scores: Sequence[float], candidates: Sequence[Candidate]
+    profile: Profile,
+    scores: Sequence[float],
+    candidates: Sequence[Candidate],
+    *,
+    cost_weight: float | None = None,
 ) -> Sequence[float]:
-    """The utility of each candidate for scores of kind `quality`."""
+    """The utility of each candidate for scores of kind `quality`; a budget's `cost_weight` goes first."""
     values = scores
-    weight = profile.cost_weight
+    weight = profile.cost_weight if cost_weight is None else cost_weight
     if weight:
         costs = known_costs([candidate.cost_usd for candidate in candidates])
         values = [s - weight * c for s, c in zip(scores, costs, strict=True)]

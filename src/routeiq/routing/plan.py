@@ -8,12 +8,10 @@ from routeiq.base import RoutingStrategy
 from routeiq.config.section import Profile
 from routeiq.types import Candidate, Exclusion, RoutingRequest
 
+from .budget import Budgets
 from .catalog import Target
 from .eligibility import Excluded, Slot, Why, outside_profile
 from .load import LoadTracker
-
-TYPICAL_OUTPUT_TOKENS = 256
-"""Predicted length of an answer where the request allows at least as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,7 @@ class Plan:
     profile: Profile
     profile_name: str | None
     praise: str
+    budgets: Budgets | None
 
 
 def make_plan(
@@ -43,6 +42,7 @@ def make_plan(
     profile: Profile,
     strategy: RoutingStrategy,
     load: LoadTracker,
+    budgets: Budgets | None,
 ) -> Plan:
     """Look everything up once. A model that is asked for by name is not subject to a profile."""
     slots: list[Slot] = []
@@ -50,7 +50,13 @@ def make_plan(
     for group in target.groups:
         for deployment in sorted(group, key=lambda each: each.order):
             books = load.of(deployment.id)
-            slot = Slot(deployment, books, routed=target.routed, chat_only=target.chat_only)
+            slot = Slot(
+                deployment,
+                books,
+                routed=target.routed,
+                chat_only=target.chat_only,
+                length=load.lengths.of(deployment.group),
+            )
             if target.routed and outside_profile(deployment, profile):
                 ruled_out.append((slot, Why.PROFILE))
             else:
@@ -70,6 +76,7 @@ def make_plan(
         profile=profile,
         profile_name=profile_name if target.routed else None,
         praise=_praise(profile),
+        budgets=budgets,
     )
 
 
@@ -82,18 +89,18 @@ def _praise(profile: Profile) -> str:
 
 def candidates(slots: list[Slot], request: RoutingRequest, now: float) -> list[Candidate]:
     """The slots with what is predicted for this request; a cost is unknown where a price is."""
-    tokens_in, tokens_out = request.input_tokens, 0
-    if request.operation != "embeddings":
-        limit = request.max_output_tokens
-        if limit is None or limit > TYPICAL_OUTPUT_TOKENS:
-            limit = TYPICAL_OUTPUT_TOKENS
-        tokens_out = limit * request.choices
+    tokens_in, writes = request.input_tokens, request.operation != "embeddings"
+    limit, choices = request.max_output_tokens, request.choices
     stream = request.stream
     found = []
     for slot in slots:
         cost = None
-        if slot.input_usd is not None and (slot.output_usd is not None or not tokens_out):
-            cost = tokens_in * slot.input_usd + tokens_out * (slot.output_usd or 0.0)
+        if slot.input_usd is not None:
+            if not writes:
+                cost = tokens_in * slot.input_usd
+            elif slot.output_usd is not None:
+                tokens_out = slot.length.expected(limit, choices)
+                cost = tokens_in * slot.input_usd + tokens_out * slot.output_usd
         load = slot.load
         seconds = load.expected_s(now, stream=stream)
         found.append(

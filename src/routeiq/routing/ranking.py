@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
+from typing import NamedTuple
 
 from routeiq.base import RoutingStrategy
 from routeiq.types import Candidate, Ranked, RoutingRequest
 
 from .objective import ordered, utilities
 from .plan import Plan
+from .promise import guaranteed
 from .strategy_set import StrategySet
 
 LONGEST_RANKING = 16
 
-Ranking = tuple[list[Ranked], str, str, bool | None]
-"""Ranked candidates, name of the strategy that ran, reason, whether a hint was followed."""
+
+class Ranking(NamedTuple):
+    """What ordering gave: the entries best first, who ordered them and why, and what chance had to do with it."""
+
+    entries: list[Ranked]
+    strategy: str
+    reason: str
+    hinted: bool | None
+    propensity: float | None = 1.0
+    propensities: Mapping[str, float] | None = None
+    explored: bool = False
+
+
+class Chance(NamedTuple):
+    """How likely each group was to be chosen, and whether chance chose."""
+
+    propensities: dict[str, float]
+    explored: bool
 
 
 class Ranker:
@@ -51,7 +69,7 @@ class Ranker:
         how = f"{name} over {len(field)} of {total} deployments" if total > 1 else "one deployment"
         hinted = None if request.hint is None else request.hint == group
         reason = f"{failed}{group} was asked for by name; {how}"
-        return ranking, self._balancing.name, reason, hinted
+        return Ranking(ranking, self._balancing.name, reason, hinted)
 
     def route(self, plan: Plan, request: RoutingRequest, field: list[Candidate]) -> Ranking:
         """Order the groups by the objective, and the deployments within each."""
@@ -59,19 +77,91 @@ class Ranker:
         if not plan.single:
             members = _by_group(field)
             heads = [group[0] for group in members.values()]
-        strategy, failed = plan.strategy, ""
+        strategy, scores, failed = self._scored(plan.strategy, request, heads)
         comparable = strategy.traits.scores == "quality"
-        scores = self._strategies.scores(strategy, request, heads)
-        if scores is None:
-            failed = f"strategy {strategy.name} failed, {self._balancing.name} instead; "
-            strategy, comparable = self._balancing, False
-            scores = self._strategies.scores(strategy, request, heads) or [0.0] * len(heads)
         values, floor = scores, None
         if comparable:
             floor = plan.profile.min_quality
-            values = utilities(plan.profile, scores, heads)
+            weight = None if plan.budgets is None else plan.budgets.weight(request.caller)
+            values = utilities(plan.profile, scores, heads, cost_weight=weight)
         order, good = ordered(values, scores, floor)
-        hinted = None if request.hint is None else _hint_first(request.hint, heads, order)
+        limits, fit = "", len(order)
+        if plan.profile.guarantee is not None:
+            fixed = plan.profile.cost_weight if plan.budgets is None else None
+            order, fit, limits = guaranteed(
+                plan.profile.guarantee, strategy, heads, scores, order, fixed
+            )
+        hinted = None if request.hint is None else _hint_first(request.hint, heads, order, fit)
+        chance = None
+        if strategy.traits.learns_online and not hinted and not limits:
+            chance = self._chance(strategy, request, heads, order, good)
+        chosen = heads[order[0]].deployment.group
+        if chance is not None and chance.explored:
+            why = f"{chosen} was drawn at random to learn, of {len(heads)} eligible models"
+        else:
+            by = "" if comparable else strategy.name
+            why = _why(plan, chosen, len(heads), by=by, good=good, hinted=hinted) + limits
+        said = self._strategies.explanation(strategy, request)
+        reason = f"{failed}{said}; {why}" if said else failed + why
+        ranking = self._entries(request, heads, members, scores, values, order)
+        if chance is None:
+            known = None if strategy.traits.randomised else 1.0
+            return Ranking(ranking, strategy.name, reason, hinted, known)
+        own = chance.propensities[chosen]
+        return Ranking(
+            ranking, strategy.name, reason, hinted, own, chance.propensities, chance.explored
+        )
+
+    def _scored(
+        self, strategy: RoutingStrategy, request: RoutingRequest, heads: list[Candidate]
+    ) -> tuple[RoutingStrategy, Sequence[float], str]:
+        """The scores, of the strategy itself or of what stands in for it, and what to say if it failed."""
+        scores = self._strategies.scores(strategy, request, heads)
+        if scores is not None:
+            return strategy, scores, ""
+        trouble = self._strategies.trouble(strategy)
+        for other in (self._strategies.fallback, self._balancing):
+            if other is not strategy:
+                scores = self._strategies.scores(other, request, heads)
+                if scores is not None:
+                    return (
+                        other,
+                        scores,
+                        f"strategy {strategy.name} {trouble}, {other.name} instead; ",
+                    )
+        return self._balancing, [0.0] * len(heads), f"strategy {strategy.name} {trouble}; "
+
+    def _chance(
+        self,
+        strategy: RoutingStrategy,
+        request: RoutingRequest,
+        heads: list[Candidate],
+        order: list[int],
+        good: int,
+    ) -> Chance | None:
+        """Let a learner explore: epsilon-greedy among the candidates that reach the floor; changes `order`."""
+        share = self._strategies.exploration(strategy, request)
+        field = order[: good or 1]
+        if share <= 0.0 or len(field) < 2:
+            return None
+        best = heads[order[0]].deployment.group
+        each = share / len(field)
+        propensities = {heads[index].deployment.group: each for index in field}
+        propensities[best] += 1.0 - share
+        explored = self._random() < share
+        if explored:
+            order.insert(0, order.pop(int(self._random() * len(field))))
+        return Chance(propensities, explored)
+
+    def _entries(
+        self,
+        request: RoutingRequest,
+        heads: list[Candidate],
+        members: dict[str, list[Candidate]] | None,
+        scores: Sequence[float],
+        values: Sequence[float],
+        order: list[int],
+    ) -> list[Ranked]:
         ranking: list[Ranked] = []
         for index in order[:LONGEST_RANKING]:
             head = heads[index]
@@ -88,11 +178,7 @@ class Ranker:
                         latency_s=candidate.latency_s,
                     )
                 )
-        said = self._strategies.explanation(strategy, request)
-        chosen, by = heads[order[0]].deployment.group, "" if comparable else strategy.name
-        why = _why(plan, chosen, len(heads), by=by, good=good, hinted=hinted)
-        reason = f"{failed}{said}; {why}" if said else failed + why
-        return ranking[:LONGEST_RANKING], strategy.name, reason, hinted
+        return ranking[:LONGEST_RANKING]
 
     def _spread(
         self, request: RoutingRequest, group: Sequence[Candidate], *, first: bool
@@ -134,9 +220,12 @@ def _by_group(field: list[Candidate]) -> dict[str, list[Candidate]]:
     return members
 
 
-def _hint_first(hint: str, heads: list[Candidate], order: list[int]) -> bool:
-    """Move the hinted group (or upstream model) to the front of `order`, if it is eligible."""
-    for position, index in enumerate(order):
+def _hint_first(hint: str, heads: list[Candidate], order: list[int], fit: int) -> bool:
+    """Move the hinted group (or upstream model) to the front of `order`, if it is among the first `fit`.
+
+    A hint is a wish: what the operator guarantees goes before it.
+    """
+    for position, index in enumerate(order[:fit]):
         deployment = heads[index].deployment
         if hint in (deployment.group, deployment.model):
             order.insert(0, order.pop(position))

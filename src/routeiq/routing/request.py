@@ -61,6 +61,7 @@ def parse_request(
     session_id: str | None = None,
     hint: str | None = None,
     region: str | None = None,
+    caller: str | None = None,
 ) -> RoutingRequest:
     """Read what routing needs from the body of an OpenAI request.
 
@@ -94,6 +95,7 @@ def parse_request(
         region=region,
         session_id=session_id,
         hint=hint,
+        caller=caller,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from routeiq.types import Attempt, Decision, Outcome, RoutingRequest
 
@@ -33,6 +33,7 @@ def decision_record(
         "stream": request.stream,
         "hint_followed": decision.hint_followed,
         "propensity": decision.propensity,
+        "explored": decision.explored,
         "decision_ms": decision.duration_ms,
         "status": outcome.status,
         "outcome": outcome.kind,
@@ -63,6 +64,7 @@ def decision_details(decision: Decision) -> dict[str, Any]:
             }
             for ranked in decision.ranking
         ],
+        "propensities": None if decision.propensities is None else dict(decision.propensities),
         "exclusions": [
             {"deployment": one.deployment_id, "reason": one.reason} for one in decision.exclusions
         ],
@@ -82,27 +84,47 @@ def attempt_details(attempts: tuple[Attempt, ...]) -> list[dict[str, Any]]:
     ]
 
 
+class Kept(NamedTuple):
+    """One decision with all that belongs to it; `record` may still get its feedback."""
+
+    record: dict[str, Any]
+    request: RoutingRequest
+    decision: Decision
+    outcome: Outcome
+
+
 class DecisionLog:
     """The last `size` decisions of this worker. Details are rendered when somebody asks."""
 
     def __init__(self, size: int) -> None:
-        self._records: deque[tuple[dict[str, Any], Decision, Outcome]] = deque(maxlen=size)
+        self._records: deque[Kept] = deque(maxlen=size)
 
-    def add(self, record: dict[str, Any], decision: Decision, outcome: Outcome) -> None:
+    def add(
+        self,
+        record: dict[str, Any],
+        request: RoutingRequest,
+        decision: Decision,
+        outcome: Outcome,
+    ) -> None:
         """Keep one, forget the oldest."""
-        self._records.append((record, decision, outcome))
+        self._records.append(Kept(record, request, decision, outcome))
+
+    def find(self, decision_id: str) -> Kept | None:
+        """What is kept of one decision, newest first: feedback mostly follows soon."""
+        newest_first = reversed(self._records)
+        return next((one for one in newest_first if one.decision.id == decision_id), None)
 
     def get(self, decision_id: str) -> dict[str, Any] | None:
         """One record with candidates, exclusions and attempts."""
-        for record, decision, outcome in self._records:
-            if decision.id == decision_id:
-                return {
-                    **record,
-                    **decision_details(decision),
-                    "attempts_made": attempt_details(outcome.attempts),
-                }
-        return None
+        kept = self.find(decision_id)
+        if kept is None:
+            return None
+        return {
+            **kept.record,
+            **decision_details(kept.decision),
+            "attempts_made": attempt_details(kept.outcome.attempts),
+        }
 
     def latest(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first."""
-        return [record for record, _, _ in islice(reversed(self._records), limit)]
+        return [kept.record for kept in islice(reversed(self._records), limit)]

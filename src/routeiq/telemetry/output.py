@@ -6,22 +6,29 @@ joins, because a write to a stuck pipe never returns.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+_log = logging.getLogger(__name__)
 LIMIT = 2_000
 POLL_S = 0.005
 Render = Callable[[], bytes]
+Write = Callable[[memoryview], int]
 
 
 class Output:
-    """Queues what is to be written to a file descriptor. Safe across fork: the child starts its own thread."""
+    """Queues what is to be written to a file descriptor, or by `write`.
 
-    def __init__(self, fd: int = 1, *, limit: int = LIMIT) -> None:
-        self._fd = fd
+    Safe across fork: the child starts its own thread.
+    """
+
+    def __init__(self, fd: int = 1, *, limit: int = LIMIT, write: Write | None = None) -> None:
+        self._write = write or partial(os.write, fd)
         self._limit = limit
         self._owner = 0
         self._pending: deque[tuple[Render, int]] = deque()
@@ -68,7 +75,12 @@ class Output:
                 try:
                     view = memoryview(render())
                     while view:
-                        view = view[os.write(self._fd, view) :]
+                        view = view[self._write(view) :]
                 except OSError:  # closed, full: these lines are lost, nothing else
                     self.dropped += lines
+                except (
+                    Exception
+                ):  # fire-wall: one record that cannot be rendered must not end the thread
+                    self.dropped += lines
+                    _log.exception("a record could not be rendered")
             self._writing = False

@@ -61,7 +61,7 @@ def test_it_says_what_goes_where() -> None:
         "tiny: small",
         "default_fallbacks:\n- own",
         "Our own.",
-        "complexity",
+        "prior",
         "ROUTEIQ_PORT",
         "The gateway would start: 0 error(s)",
     ):

@@ -219,7 +219,7 @@ def test_a_fallback_may_be_anything_that_clients_can_ask_for(
 
 
 def test_a_strategy_of_the_environment_is_checked(tmp_path: Path) -> None:
-    _, (problem,) = inspect(tmp_path, {"ROUTEIQ_STRATEGY": "complexitty"})
+    _, (problem,) = inspect(tmp_path, {"ROUTEIQ_STRATEGY": "priorr"})
     assert problem.key == "ROUTEIQ_STRATEGY"
-    assert "complexity" in problem.fix
+    assert "prior" in problem.fix
     assert load(tmp_path, {"ROUTEIQ_STRATEGY": "random"}).settings.strategy == "random"

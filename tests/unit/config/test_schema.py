@@ -28,8 +28,8 @@ def test_examples_are_valid(case: str) -> None:
 @pytest.mark.parametrize(
     ("text", "good"),
     [
-        ("routeiq: {strategy: complexity}", True),
-        ("routeiq: {strategy: {name: complexity}}", True),
+        ("routeiq: {strategy: prior}", True),
+        ("routeiq: {strategy: {name: prior}}", True),
         ("routeiq: {strateggy: complexity}", False),
         ("routeiq: {profiles: {a: {require: [flying]}}}", False),
         ("router_settings: {num_retries: 2, something_new: 1}", True),

@@ -19,8 +19,14 @@ WRITTEN: list[tuple[str, str, Any]] = [
     ("port", "8080", 8080),
     ("workers", "3", 3),
     ("log_level", "DEBUG", "debug"),
-    ("strategy", "complexity", "complexity"),
+    ("strategy", "prior", "prior"),
     ("models_path", "/models", "/models"),
+    ("embedder_path", "/models/minilm", "/models/minilm"),
+    ("model_s3_uri", "s3://bucket/router", "s3://bucket/router"),
+    ("model_sync_interval", "30", 30.0),
+    ("artifact_public_key", "/keys/public.pem", "/keys/public.pem"),
+    ("artifact_hmac_key", "ab" * 32, "ab" * 32),
+    ("artifact_require_signature", "true", True),
     ("max_concurrent_requests", "50", 50),
     ("drain_timeout_seconds", "2.5", 2.5),
     ("cb_failure_threshold", "9", 9),
@@ -89,9 +95,14 @@ def test_an_empty_variable_counts_as_not_set(value: str) -> None:
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    settings, _ = read({"LITELLM_MASTER_KEY": "sk-one", "ROUTEIQ_ADMIN_KEYS": "sk-two"})
+    secrets = {
+        "LITELLM_MASTER_KEY": "sk-one",
+        "ROUTEIQ_ADMIN_KEYS": "sk-two",
+        "ROUTEIQ_ARTIFACT_HMAC_KEY": "sk-three",
+    }
+    settings, _ = read(secrets)
     assert "sk-" not in repr(settings)
-    assert set(SECRET_FIELDS) == {"master_key", "admin_keys"}
+    assert set(SECRET_FIELDS) == {"master_key", "admin_keys", "artifact_hmac_key"}
 
 
 @pytest.mark.parametrize("name", sorted(setting_names().planned))

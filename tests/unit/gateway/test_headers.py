@@ -16,7 +16,7 @@ def trace(clock: FakeClock, answered: Deployment | None = FIRST, *errors: str | 
     made.decision = Decision(
         id="d" * 24,
         requested="auto",
-        strategy="complexity",
+        strategy="prior",
         reason="because",
         ranking=tuple(Ranked(deployment=d, score=1.0, utility=1.0) for d in (FIRST, SECOND)),
     )
@@ -92,3 +92,22 @@ def test_the_reason_stays_where_the_first_choice_answered(clock: FakeClock) -> N
     assert reason(trace(clock, FIRST, None)) == "because"
     assert reason(trace(clock, None)) == "because"
     assert reason(Trace(request_id="r", operation="chat", clock=clock)) == ""
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_scores_and_propensity_are_said_where_the_client_asks(
+    clock: FakeClock, explain: bool
+) -> None:
+    noted = trace(clock)
+    noted.explain = explain
+    headers = dict(decision_headers(noted))
+    assert (b"x-routeiq-scores" in headers) is explain
+    if explain:
+        assert headers[b"x-routeiq-scores"] == b"first=1.0000, second=1.0000"
+        assert headers[b"x-routeiq-propensity"] == b"1"
+
+
+def test_an_answer_that_others_were_rejected_for_says_so(clock: FakeClock) -> None:
+    noted = trace(clock, SECOND, None, None)
+    noted.rejected = 1
+    assert reason(noted) == "escalated past 1 answer; because"

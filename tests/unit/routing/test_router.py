@@ -14,7 +14,7 @@ from routeiq.exceptions import (
     NoHealthyDeployment,
 )
 from routeiq.routing.router import PLAN_CACHE_SIZE
-from routeiq.types import Capability
+from routeiq.types import Capability, Outcome, Usage
 from tests.support.routing import (
     CHEAP,
     MIDDLE,
@@ -82,11 +82,11 @@ def test_free_profile_takes_only_models_known_to_be_free() -> None:
 
 
 def test_latency_weight_prefers_the_faster() -> None:
-    world = World([deployment("slow"), deployment("fast")], section=section(latency_weight=0.5))
-    world.load.finished("slow", 2.0)
-    world.load.finished("fast", 0.5)
+    world = World([deployment("x"), deployment("y")], section=section(latency_weight=0.5))
+    world.load.finished("x", 2.0)
+    world.load.finished("y", 0.5)
     decision = world.router.decide(request())
-    assert decision.chosen.id == "fast"
+    assert decision.chosen.id == "y"
     assert "quality and cost and latency" in decision.reason
     first, second = decision.ranking
     assert first.utility - second.utility == pytest.approx(0.5 * 1.5)
@@ -125,13 +125,13 @@ def test_embeddings_have_no_output_cost() -> None:
 def test_decision_says_what_happened() -> None:
     decision = World(TRIO).router.decide(request(EASY))
     assert decision.requested == "auto"
-    assert decision.strategy == "complexity"
+    assert decision.strategy == "prior"
     assert decision.profile == "auto"
     assert decision.hint_followed is None
     assert decision.propensity == 1.0
     assert len(decision.id) == 24
     assert decision.reason == (
-        "difficulty 0.05 (short and plain); cheap has the best balance of quality and cost under "
+        "difficulty 0.00 (short and plain); cheap has the best balance of quality and cost under "
         "profile auto of 3 eligible models (3 in auto)"
     )
 
@@ -235,9 +235,9 @@ def test_tags_count_only_where_filtering_is_on(filtering: bool) -> None:
 def test_strategy_setting_wins_over_the_section() -> None:
     own = RouteIQSection(strategy="lowest-cost")
     assert World(TRIO, section=own).router.decide(request(HARD)).strategy == "lowest-cost"
-    world = World(TRIO, section=own, strategy="complexity")
-    assert world.router.decide(request(HARD)).strategy == "complexity"
-    assert world.router.strategy_name == "complexity"
+    world = World(TRIO, section=own, strategy="prior")
+    assert world.router.decide(request(HARD)).strategy == "prior"
+    assert world.router.strategy_name == "prior"
     assert world.router.balancing_name == "round-robin"
 
 
@@ -251,7 +251,7 @@ def test_strategy_of_profile_goes_before_that_of_group_before_the_default() -> N
         world.router.decide(request(model=model, profile=profile)).strategy
         for model, profile in (("auto", None), ("g", None), ("g", "p"), ("g:p", None))
     ]
-    assert found == ["complexity", "least-busy", "lowest-cost", "lowest-cost"]
+    assert found == ["prior", "least-busy", "lowest-cost", "lowest-cost"]
 
 
 def test_groups_own_profile_goes_before_the_default_and_after_the_requests() -> None:
@@ -263,14 +263,14 @@ def test_groups_own_profile_goes_before_the_default_and_after_the_requests() -> 
 
 def test_every_problem_with_strategies_is_told_at_once() -> None:
     own = RouteIQSection(
-        strategy="complexty",
+        strategy="priorr",
         balancing=StrategyChoice(name="random", options={"sed": 1}),
         groups={"g": RoutingGroup(models=("*",), strategy="none")},
     )
     with pytest.raises(ConfigError) as caught:
         World(TRIO, section=own)
     assert [(p.key, p.fix) for p in caught.value.problems] == [
-        ("routeiq.strategy", "Did you mean 'complexity'?"),
+        ("routeiq.strategy", "Did you mean 'prior'?"),
         ("routeiq.balancing.options.sed", "Options of 'random': seed."),
         ("routeiq.groups.g.strategy", caught.value.problems[2].fix),
     ]
@@ -324,7 +324,26 @@ def test_ranking_is_a_permutation_of_the_eligible(
     assert all(found == sorted(found) for found in by_group.values())
 
 
-@pytest.mark.parametrize(("strategy", "propensity"), [("complexity", 1.0), ("random", None)])
+@pytest.mark.parametrize(("strategy", "propensity"), [("prior", 1.0), ("random", None)])
 def test_propensity_is_unknown_where_chance_chose(strategy: str, propensity: float | None) -> None:
     world = World(TRIO, strategy=strategy)
     assert world.router.decide(request(EASY)).propensity == propensity
+
+
+def test_costs_are_predicted_from_the_lengths_of_the_answers_seen() -> None:
+    world = World([deployment("a", facts=facts((0.0, 10.0)))])
+    usage = Usage(input_tokens=1, output_tokens=2000)
+    asked = request(choices=2)
+    decision = world.router.decide(asked)
+    outcome = Outcome(
+        kind="success",
+        status=200,
+        deployment=decision.chosen,
+        attempts=(),
+        latency_ms=1.0,
+        usage=usage,
+    )
+    for _ in range(500):
+        world.router.observe(asked, decision, outcome)
+    (after,) = world.router.decide(request()).ranking
+    assert after.cost_usd == pytest.approx(1000 * 10e-6, rel=0.05)

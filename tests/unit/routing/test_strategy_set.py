@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -8,7 +9,13 @@ import pytest
 
 from routeiq import registry
 from routeiq.base import RoutingStrategy
-from routeiq.config.section import RouteIQSection, StrategyChoice
+from routeiq.config.section import (
+    Guarantee,
+    Learning,
+    Profile,
+    RouteIQSection,
+    StrategyChoice,
+)
 from routeiq.types import (
     Candidate,
     Decision,
@@ -73,17 +80,14 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> type[Odd]:
     ],
     ids=["raises", "short", "nan", "inf", "words", "none"],
 )
-def test_a_broken_strategy_falls_back_to_balancing_and_says_so(
+def test_a_broken_strategy_falls_back_to_the_prior_and_says_so(
     odd: type[Odd], monkeypatch: pytest.MonkeyPatch, result: Callable[[int], Any]
 ) -> None:
     monkeypatch.setattr(odd, "result", staticmethod(result))
     world = World(TRIO, strategy="odd")
     decision = world.router.decide(request())
-    assert decision.strategy == "round-robin"
-    assert decision.reason == (
-        "strategy odd failed, round-robin instead; "
-        "cheap comes first by round-robin of 3 eligible models (3 in auto)"
-    )
+    assert decision.strategy == "prior"
+    assert decision.reason.startswith("strategy odd failed, prior instead; difficulty ")
     assert world.router.strategy_failures == {"odd": 1}
     assert sorted(world.order()) == ["cheap", "middle", "strong"]
 
@@ -113,7 +117,7 @@ def test_where_balancing_fails_too_the_configured_order_holds(
     decision = world.router.decide(request(model="g"))
     assert [ranked.deployment.id for ranked in decision.ranking] == ["b", "a"]
     assert "balancing odd failed; g was asked for by name; configured order" in decision.reason
-    assert world.choose() == "b"
+    assert world.router.decide(request()).strategy == "prior"
 
 
 def test_an_explanation_that_fails_is_left_out(
@@ -143,6 +147,111 @@ def test_different_options_make_different_strategies() -> None:
 
 def test_only_learners_that_decided_observe(odd: type[Odd]) -> None:
     world = World(TRIO, strategy="odd")
-    world.router.observe(world.router.decide(request()), OUTCOME)
-    world.router.observe(world.router.decide(request(model="cheap")), OUTCOME)
+    world.router.observe(request(), world.router.decide(request()), OUTCOME)
+    world.router.observe(request(), world.router.decide(request(model="cheap")), OUTCOME)
     assert odd.seen[1:] == ["observe 200"]
+
+
+def explore(share: float) -> Callable[[Odd, RoutingRequest], float]:
+    return lambda self, request: share
+
+
+def test_a_learner_explores_and_the_propensities_say_so(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd, "exploration", explore(0.3))
+    world = World(TRIO, strategy="odd")
+    decisions = [world.router.decide(request()) for _ in range(600)]
+    counts = Counter(decision.chosen.id for decision in decisions)
+    best = {"cheap": 0.8, "middle": 0.1, "strong": 0.1}
+    assert all(dict(one.propensities or {}) == pytest.approx(best) for one in decisions)
+    assert all(d.propensity == d.propensities[d.chosen.id] for d in decisions if d.propensities)
+    assert 440 < counts["cheap"] < 520
+    assert 30 < counts["strong"] < 95
+    drawn = [decision for decision in decisions if decision.explored]
+    assert 140 < len(drawn) < 220
+    assert all("drawn at random to learn" in decision.reason for decision in drawn)
+
+
+@pytest.mark.parametrize(("share", "explored"), [(0.0, False), (1.0, True)])
+def test_exploration_can_be_none_or_all(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch, share: float, explored: bool
+) -> None:
+    monkeypatch.setattr(odd, "exploration", explore(share))
+    decision = World(TRIO, strategy="odd").router.decide(request())
+    assert decision.explored is explored
+    assert (decision.propensities is not None) is explored
+
+
+def test_neither_a_hint_nor_a_guarantee_is_overruled_by_exploration(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd, "exploration", explore(1.0))
+    promise = Profile(guarantee=Guarantee(reference="strong"))
+    world = World(TRIO, section=RouteIQSection(profiles={"sure": promise}), strategy="odd")
+    assert not world.router.decide(request(hint="middle")).explored
+    decision = world.router.decide(request(profile="sure"))
+    assert (decision.explored, decision.chosen.id) == (False, "strong")
+
+
+def test_a_hint_does_not_break_a_guarantee() -> None:
+    promise = Profile(guarantee=Guarantee(reference="strong"))
+    world = World(TRIO, section=RouteIQSection(profiles={"sure": promise}))
+    decision = world.router.decide(request(profile="sure", hint="cheap"))
+    assert (decision.chosen.id, decision.hint_followed) == ("strong", False)
+    decision = world.router.decide(request(profile="sure", hint="strong"))
+    assert (decision.chosen.id, decision.hint_followed) == ("strong", True)
+
+
+def test_feedback_reaches_the_learner(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(self: Odd, request: RoutingRequest, decision: Decision, reward: float) -> None:
+        self.seen.append(f"learn {request.text} {decision.chosen.id} {reward}")
+
+    monkeypatch.setattr(odd, "learn", learn, raising=False)
+    world = World(TRIO, strategy="odd")
+    assert world.router.learn(request("Hi"), world.router.decide(request()), 0.5) == 1
+    assert odd.seen[1:] == ["learn Hi cheap 0.5"]
+
+
+def test_a_strategy_that_is_too_slow_again_and_again_is_set_aside_for_a_while(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(TRIO, strategy="odd")
+
+    def slow(count: int) -> list[float]:
+        world.clock.advance(0.2)
+        return [1.0] * count
+
+    monkeypatch.setattr(odd, "result", staticmethod(slow))
+    found = [world.router.decide(request()).strategy for _ in range(7)]
+    assert found == ["odd"] * 5 + ["prior"] * 2
+    assert world.router.strategy_suspensions == {"odd": 1}
+    assert (
+        "strategy odd was too slow lately, prior instead" in world.router.decide(request()).reason
+    )
+    world.clock.advance(31)
+    assert world.router.decide(request()).strategy == "odd"
+
+
+def test_a_longer_time_budget_lets_it_be(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
+    section = RouteIQSection(learning=Learning(time_budget_ms=50))
+    world = World(TRIO, strategy="odd", section=section)
+
+    def slow(count: int) -> list[float]:
+        world.clock.advance(0.2)
+        return [1.0] * count
+
+    monkeypatch.setattr(odd, "result", staticmethod(slow))
+    assert {world.router.decide(request()).strategy for _ in range(9)} == {"odd"}
+
+
+def test_what_a_reload_brings_may_have_to_leave_the_event_loop(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(TRIO, strategy="odd")
+    assert not world.router.is_slow(request())
+    monkeypatch.setattr(odd, "prepares", property(lambda self: True), raising=False)
+    monkeypatch.setattr(odd, "reload", lambda self, context: True, raising=False)
+    assert world.router.reload() == ["odd"]
+    assert world.router.is_slow(request())
+    assert not world.router.is_slow(request(model="cheap"))

@@ -1,0 +1,1 @@
+"""Offline: data, fitting, evaluation, replay. Nothing that serves requests imports it."""

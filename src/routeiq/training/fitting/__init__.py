@@ -1,0 +1,1 @@
+"""One module per kind of estimator: from a `Table` to what predicts, in NumPy, at serving time."""

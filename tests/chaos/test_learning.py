@@ -138,8 +138,17 @@ def test_workers_killed_while_versions_are_promoted_lose_nothing_but_their_own(
             except OSError:  # it was on the worker that died
                 pass
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda gone=victim: not alive(gone), "it is dead")  # type: ignore[misc]
-            wait_until(lambda: len(children(gateway.pid)) == 3, "it is restarted", 20.0)
+            # A killed worker stays among the children until it is reaped: it must not be counted,
+            # nor be the next turn's victim.
+            wait_until(
+                lambda gone=victim: (
+                    len(set(children(gateway.pid)) - {gone}) == 3  # type: ignore[misc]
+                    and not alive(gone)
+                    and gone not in children(gateway.pid)
+                ),
+                "it is restarted",
+                20.0,
+            )
         assert promoted >= 3
         routeiq("models", "promote", version(two), "--store", models)
         wait_until(lambda: all_serve(gateway, two), "every worker serves what was promoted", 20.0)

@@ -4,6 +4,7 @@ RouteIQError
 ├── ConfigError                 the operator's configuration cannot be used; lists every problem
 ├── StrategyError               a strategy broke its contract (wrong number of scores, NaN)
 ├── EgressDenied                an outbound URL is not allowed (decision 19)
+├── StoreUnavailable            a store cannot be reached, or did not answer in time
 ├── RequestError                answered to the caller in OpenAI's error shape
 │   ├── InvalidRequest          400
 │   │   └── ContextLengthExceeded 400  longer than every eligible model's window
@@ -13,6 +14,11 @@ RouteIQError
 │   ├── ModelNotFound           404
 │   ├── NotFound                404  no such route
 │   ├── MethodNotAllowed        405
+│   ├── Conflict                409
+│   │   └── PreconditionFailed  412  If-Match
+│   ├── RateLimitExceeded       429 + Retry-After + x-ratelimit-*
+│   │   └── BudgetExceeded      429
+│   ├── StateUnavailable        503 + Retry-After  a store is down and this fails closed
 │   ├── OverCapacity            503 + Retry-After
 │   ├── Draining                503 + Retry-After
 │   ├── NoHealthyDeployment     503 + Retry-After
@@ -66,6 +72,10 @@ class EgressDenied(RouteIQError):
     """An outbound URL is not allowed. Security: fails closed."""
 
 
+class StoreUnavailable(RouteIQError):
+    """A store cannot be reached, or did not answer in time: whether a write took place is unknown."""
+
+
 class RequestError(RouteIQError):
     """Answered to the caller in OpenAI's shape. The message never names an upstream host or a secret."""
 
@@ -80,6 +90,7 @@ class RequestError(RouteIQError):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class InvalidRequest(RequestError):
@@ -136,6 +147,43 @@ class MethodNotAllowed(RequestError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class Conflict(RequestError):
+    """Somebody else changed it meanwhile, or the name is taken."""
+
+    status = 409
+    code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    """The version in `If-Match` is not the one that is there."""
+
+    status = 412
+    code = "precondition_failed"
+
+
+class RateLimitExceeded(RequestError):
+    """A rate limit of the key, its user or its team is used up. `headers` has the `x-ratelimit-*`."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class BudgetExceeded(RateLimitExceeded):
+    """A budget of the key, its user or its team is used up."""
+
+    type = "insufficient_quota"
+    code = "budget_exceeded"
+
+
+class StateUnavailable(RequestError):
+    """A store is down and what it holds must be known (an unseen key, a limit that fails closed)."""
+
+    status = 503
+    type = "server_error"
+    code = "state_unavailable"
 
 
 class OverCapacity(RequestError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from routeiq.values import value
 
@@ -73,12 +73,22 @@ class Deployment:
     region: str | None = None
 
 
+class GroupAccess(Protocol):
+    """Which model groups a caller may use."""
+
+    def allows(self, group: str) -> bool:
+        """Whether this one."""
+        ...
+
+
 @value
 class RoutingRequest:
     """What the router may know about a request, parsed once from its body and headers.
 
     `text` is what matters for routing (the last user turn), `input_tokens` an estimate that errs high,
-    `choices` how many answers were asked for (OpenAI's `n`), `caller` the alias of the key that asks.
+    `choices` how many answers were asked for (OpenAI's `n`), `caller` the alias of the key that asks, `access`
+    what it may use (`None`: everything). `stick` is the deployment that the conversation stays with if it can.
+    `strategy` overrides the configured one, for the `variant` of an `experiment`.
     """
 
     id: str
@@ -98,6 +108,11 @@ class RoutingRequest:
     session_id: str | None = None
     hint: str | None = None
     caller: str | None = None
+    access: GroupAccess | None = None
+    stick: str | None = None
+    strategy: str | None = None
+    experiment: str | None = None
+    variant: str | None = None
 
 
 @value

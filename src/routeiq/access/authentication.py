@@ -9,21 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from routeiq.access.principal import ANONYMOUS_ADMIN, Principal
 from routeiq.exceptions import InvalidApiKey, PermissionDenied
 from routeiq.ports import Header
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """The authenticated caller. `alias` is safe to print."""
-
-    alias: str
-    admin: bool = False
-
-
-ANONYMOUS_ADMIN = Principal(alias="anonymous", admin=True)
 _BEARER = b"bearer "
 
 

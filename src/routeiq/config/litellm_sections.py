@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from routeiq.types import Capability
 
-from .section import Fraction, NonNegative, RouteIQSection, Seconds, Section
+from .base import Fraction, NonNegative, Seconds, Section
+from .section import RouteIQSection
 
 Count = Annotated[int, Field(ge=0)]
 # An id is sent in a response header.

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from routeiq.types import Capability
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-PositiveUSD = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """Base: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from .access import Access
+from .base import Fraction, NonNegative, PositiveUSD, Seconds, Section
+from .experiments import Experiment
+from .state import Affinity, DecisionStore, State
 
 
 class StrategyChoice(Section):
@@ -252,6 +246,16 @@ class RouteIQSection(Section):
     """Timeouts and connections to providers."""
     resilience: Resilience = Resilience()
     """Retries, hedging, breakers."""
+    access: Access = Access()
+    """Keys, users and teams that are declared here, and what holds for every key."""
+    experiments: dict[str, Experiment] = Field(default_factory=dict)
+    """Experiments by name; the admin API can change and add some."""
+    affinity: Affinity = Affinity()
+    """Keeping a conversation with the deployment that has its prompt cached."""
+    decisions: DecisionStore = DecisionStore()
+    """The store of decision records and feedback."""
+    state: State = State()
+    """How the stores are used: time-outs, pools, leases."""
     learning: Learning = Learning()
     """Learned strategies: time budgets, the decision log, reloading."""
     server: Server = Server()

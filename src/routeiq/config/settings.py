@@ -18,7 +18,12 @@ from routeiq.exceptions import Problem
 from .names import near, setting_names
 
 # Set by other software too, so they keep their own names.
-_SHARED_NAMES = {"config_path": "LITELLM_CONFIG_PATH", "master_key": "LITELLM_MASTER_KEY"}
+_SHARED_NAMES = {
+    "config_path": "LITELLM_CONFIG_PATH",
+    "master_key": "LITELLM_MASTER_KEY",
+    "database_url": "DATABASE_URL",
+    "redis_url": "REDIS_URL",
+}
 
 # Kubernetes describes every Service of a namespace to its pods; one that is called `routeiq` or
 # `routeiq-gateway` yields such names. They are not the operator's.
@@ -49,6 +54,18 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
     )
 
+    database_url: str = Field(default="sqlite:///routeiq.db", repr=False)
+    """Where keys, control state, decisions and audit are kept: `postgresql://…` or `sqlite:///path`. Secret."""
+    redis_url: str | None = Field(default=None, repr=False)
+    """Redis for what workers and hosts share (limits, counters, breakers, affinity); else the database. Secret."""
+    key_secret: str | None = Field(default=None, repr=False)
+    """Secret that stored keys are hashed with; by default a random one is kept in the database. Secret."""
+    ab_testing_enabled: bool = True
+    """Off: no request is assigned to an experiment."""
+    hot_reload: bool = False
+    """Reload config.yaml when it changes."""
+    reload_interval: Annotated[float, Field(ge=0.1)] = 5.0
+    """Seconds between two looks at config.yaml."""
     master_key: str | None = Field(default=None, repr=False)
     """The admin key, also good for requests. Wins over `general_settings.master_key`. Secret."""
     admin_keys: Words = Field(default=(), repr=False)
@@ -123,7 +140,9 @@ class Settings(BaseModel):
         return cls.model_validate(values), problems
 
 
-SECRET_FIELDS = frozenset({"master_key", "admin_keys", "artifact_hmac_key"})
+SECRET_FIELDS = frozenset(
+    {"master_key", "admin_keys", "artifact_hmac_key", "database_url", "redis_url", "key_secret"}
+)
 
 
 def env_name(field: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from routeiq.exceptions import Problem
 
+from .base import Section
 from .document import ENVIRON, Document, Place
 from .litellm_sections import (
     ConfigFile,
@@ -20,7 +22,6 @@ from .litellm_sections import (
     RouterSettings,
 )
 from .names import near, option_names
-from .section import Section
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "top": ConfigFile,
@@ -103,8 +104,11 @@ def _problem(
 
 def _explain(document: Document, path: Place, kind: str, said: str) -> Problem:
     if kind == "extra_forbidden":
-        known = {name for section in Section.__subclasses__() for name in section.model_fields}
-        fix = near(str(path[-1]), known, "docs/reference/config.md lists what there is.")
+        fix = near(
+            str(path[-1]),
+            _fields_beside(path),
+            "docs/reference/config.md lists what there is.",
+        )
         return _problem(document, path, "is not a known key.", fix)
     if kind == "missing":
         return _problem(document, path, "is missing.", "Add it.")
@@ -120,6 +124,38 @@ def _explain(document: Document, path: Place, kind: str, said: str) -> Problem:
     said = said.removeprefix("Value error, ")
     message = f"{shown} cannot be used: {said[0].lower()}{said[1:]}."
     return _problem(document, path, message, "")
+
+
+def _fields_beside(path: Place) -> set[str]:
+    """The keys that are known where this one is written; all there are where that cannot be told."""
+    kinds: list[Any] = [ConfigFile]
+    for step in path[:-1]:
+        kinds = [inner for kind in kinds for inner in _inside(kind, step)]
+    here = {name for kind in kinds if is_model(kind) for name in kind.model_fields}
+    return here or {name for each in Section.__subclasses__() for name in each.model_fields}
+
+
+def _inside(kind: Any, step: str | int) -> list[Any]:
+    """The types that may stand under one key (or at one index) of a type."""
+    if is_model(kind):
+        field = kind.model_fields.get(str(step))
+        return [] if field is None else _alternatives(field.annotation)
+    arguments = get_args(kind)
+    return _alternatives(arguments[-1 if get_origin(kind) is dict else 0]) if arguments else []
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """A type without its `Annotated`, or the members of a union."""
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [inner for member in get_args(kind) for inner in _alternatives(member)]
+    return [kind]
+
+
+def is_model(kind: Any) -> bool:
+    """Whether this is a class of settings."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _check_names(document: Document, problems: list[Problem]) -> set[Place]:

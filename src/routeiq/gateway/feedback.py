@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from routeiq.access.authentication import Authenticator, Principal
+from routeiq.access.authentication import Authenticator
+from routeiq.access.principal import Principal
 from routeiq.exceptions import InvalidRequest, NotFound, OverCapacity
 from routeiq.gateway.asgi import Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.small_body import small_json

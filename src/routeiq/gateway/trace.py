@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from routeiq.access.authentication import Principal
+from routeiq.access.principal import Principal
 from routeiq.exceptions import NoHealthyDeployment
 from routeiq.ports import Clock, Header
 from routeiq.types import (

@@ -31,6 +31,7 @@ class Why(StrEnum):
     """Why a deployment is out; the value completes "N ..." in an error message."""
 
     TRIED = "already tried"
+    ACCESS = "that the key may not use"
     BREAKER = "with an open circuit breaker"
     CAPABILITY = "without a capability that the request needs"
     CONTEXT = "with too small a context window"
@@ -88,12 +89,15 @@ def select(
     needs = request.needs
     region = request.region
     operation = request.operation
+    access = request.access
     tokens = request.input_tokens + (request.max_output_tokens or 0 if routed else 0)
     eligible: list[Slot] = []
     excluded: list[Excluded] = []
     for slot in slots:
         if slot.id in exclude:
             why = Why.TRIED
+        elif access is not None and not access.allows(slot.group):
+            why = Why.ACCESS
         elif needs and slot.capabilities is not None and not needs <= slot.capabilities:
             why = Why.CAPABILITY
         elif tokens > slot.context:

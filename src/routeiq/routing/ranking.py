@@ -213,6 +213,23 @@ class Ranker:
         return pairs, failed
 
 
+def sticking(ranking: Ranking, deployment_id: str, *, certified: bool) -> Ranking:
+    """The ranking with the deployment in front that the conversation stays with, if it may answer.
+
+    Where the profile guarantees quality (`certified`) only another deployment of the chosen model may go ahead.
+    Nothing was left to chance then, so the propensity is 1.
+    """
+    entries = ranking.entries
+    place = next((i for i, one in enumerate(entries) if one.deployment.id == deployment_id), None)
+    if place is None:
+        return ranking
+    group = entries[place].deployment.group
+    if certified and group != entries[0].deployment.group:
+        return ranking
+    moved = [entries[place], *entries[:place], *entries[place + 1 :]]
+    return Ranking(moved, ranking.strategy, f"the conversation stays with {group}", ranking.hinted)
+
+
 def _by_group(field: list[Candidate]) -> dict[str, list[Candidate]]:
     members: dict[str, list[Candidate]] = {}
     for candidate in field:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from routeiq.exceptions import InvalidRequest
-from routeiq.types import Capability, JsonObject, Operation, RoutingRequest
+from routeiq.types import Capability, GroupAccess, JsonObject, Operation, RoutingRequest
 
 from .tokens import MESSAGE_TOKENS, PART_TOKENS, TOOL_TOKENS, text_tokens
 
@@ -62,6 +62,7 @@ def parse_request(
     hint: str | None = None,
     region: str | None = None,
     caller: str | None = None,
+    access: GroupAccess | None = None,
 ) -> RoutingRequest:
     """Read what routing needs from the body of an OpenAI request.
 
@@ -96,6 +97,7 @@ def parse_request(
         session_id=session_id,
         hint=hint,
         caller=caller,
+        access=access,
     )
 
 

@@ -15,11 +15,7 @@ from routeiq.config.model import Config
 from routeiq.config.section import StrategyChoice
 from routeiq.exceptions import (
     ConfigError,
-    ContextLengthExceeded,
-    InvalidRequest,
-    NoHealthyDeployment,
     Problem,
-    RequestError,
 )
 from routeiq.ports import Clock
 from routeiq.types import (
@@ -34,11 +30,12 @@ from routeiq.types import (
 
 from .budget import budgets_for
 from .catalog import Catalog, unknown_profile
-from .eligibility import Excluded, Slot, Why, exclusion, missing, select, summary
+from .eligibility import Excluded, Slot, Why, exclusion, select
 from .load import LoadTracker
 from .objective import known_costs
 from .plan import Plan, candidates, make_plan
-from .ranking import Ranker
+from .ranking import Ranker, sticking
+from .refusal import nobody
 from .strategy_set import StrategySet
 
 _log = logging.getLogger(__name__)
@@ -47,7 +44,6 @@ TRAINED_STRATEGY = "hybrid"
 """What `auto` uses once such an artifact is active and nobody configured another strategy (decision 9)."""
 PLAN_CACHE_SIZE = 1024
 _NO_IDS: frozenset[str] = frozenset()
-_HEALTH = frozenset({Why.BREAKER, Why.TRIED})
 
 
 class Health(Protocol):
@@ -91,6 +87,7 @@ class Router:
         self._rng = rng or Random()
         self._tag_filtering = config.router.tag_filtering
         self._configured = config.settings.strategy or section.strategy
+        self._active: StrategyChoice | str | None = None
         self._artifacts = ArtifactStore(Path(config.settings.models_path))
         self._default: StrategyChoice | str = self._configured or self._best()
         self._prepare_s = section.learning.prepare_timeout_ms / 1e3
@@ -101,7 +98,7 @@ class Router:
             if profile.budget is not None
         }
         self._balancing = section.balancing or config.router.balancing
-        self._plans: dict[tuple[str, str | None], Plan] = {}
+        self._plans: dict[tuple[str, str | None, str | None], Plan] = {}
         if section.profile not in self._profiles:
             message = str(unknown_profile(section.profile, self._profiles))
             raise ConfigError([Problem(key="routeiq.profile", message=message)])
@@ -130,7 +127,28 @@ class Router:
     @property
     def strategy_name(self) -> str:
         """The strategy of `auto` and of routing groups that name none."""
-        return self._strategies.get(self._default).name
+        return self._strategies.get(self._active or self._default).name
+
+    def activate(self, strategy: StrategyChoice | str | None) -> None:
+        """Use this as the default strategy, whatever is configured; `None`: what is configured again.
+
+        Profiles and groups with a strategy of their own keep it. Blocks while it loads: run it in a thread.
+
+        Raises:
+            ConfigError: there is no such strategy, or it cannot be loaded; what was there stays.
+        """
+        if strategy is not None:
+            self._strategies.ensure(strategy)
+        self._active = strategy
+        self._plans = {}
+
+    def ensure(self, strategy: str) -> None:
+        """Load a strategy that requests may name (`RoutingRequest.strategy`). Blocks.
+
+        Raises:
+            ConfigError: there is no such strategy, or it cannot be loaded.
+        """
+        self._strategies.ensure(strategy)
 
     @property
     def strategy_failures(self) -> dict[str, int]:
@@ -201,9 +219,10 @@ class Router:
             await self._strategies.prepare(strategy, request, ask, self._prepare_s)
 
     def _strategy_of(self, request: RoutingRequest) -> RoutingStrategy:
-        plan = self._plans.get((request.model, request.profile))
+        key = (request.model, request.profile, request.strategy)
+        plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan(request.model, request.profile)
+            plan = self._plan(*key)
         return plan.strategy
 
     def verifier_of(self, request: RoutingRequest, decision: Decision) -> RoutingStrategy | None:
@@ -250,9 +269,10 @@ class Router:
         """
         started = self._monotonic()
         name = request.model if model is None else model
-        plan = self._plans.get((name, request.profile))
+        key = (name, request.profile, request.strategy)
+        plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan(name, request.profile)
+            plan = self._plan(*key)
         routed = plan.target.routed
         slots, excluded = select(
             plan.slots,
@@ -266,8 +286,10 @@ class Router:
         if routed and plan.profile.max_cost_usd is not None:
             field = _within(plan.profile.max_cost_usd, slots, field, excluded)
         if not field:
-            raise self._nobody(name, request, [*excluded, *plan.ruled_out])
+            raise nobody(name, request, [*excluded, *plan.ruled_out], self._breakers.retry_after_s)
         ranked = (self._ranker.route if routed else self._ranker.balance)(plan, request, field)
+        if request.stick is not None and not ranked.hinted:
+            ranked = sticking(ranked, request.stick, certified=plan.profile.guarantee is not None)
         reason = ranked.reason
         if model is not None:
             reason = f"fallback to {name}: {reason}"
@@ -309,44 +331,21 @@ class Router:
         """Feedback on the answer to a request, in [0, 1]; how many strategies learned from it."""
         return self._strategies.learn(request, decision, reward)
 
-    def _plan(self, name: str, asked: str | None) -> Plan:
+    def _plan(self, name: str, asked: str | None, override: str | None) -> Plan:
         if asked is not None and asked not in self._profiles:
             raise unknown_profile(asked, self._profiles, param="x-routeiq-profile")
         target = self._catalog.resolve(name)
         profile_name = asked or target.profile or self._section.profile
         profile = self._profiles[profile_name]
-        choice = profile.strategy or target.strategy or self._default
+        default = self._active or self._default
+        choice = override or profile.strategy or target.strategy or default
         strategy = self._strategies.get(choice if target.routed else self._balancing)
         budgets = self._budgets.get(profile_name) if target.routed else None
         plan = make_plan(target, profile_name, profile, strategy, self._load, budgets)
         if len(self._plans) >= PLAN_CACHE_SIZE:
             self._plans.clear()
-        self._plans[name, asked] = plan
+        self._plans[name, asked, override] = plan
         return plan
-
-    def _nobody(
-        self, name: str, request: RoutingRequest, excluded: Sequence[Excluded]
-    ) -> RequestError:
-        """The error for a request that nobody may take: ours to wait for, or the caller's to change."""
-        reasons = {why for _, why in excluded}
-        said = f"No deployment of {name[:100]!r} can take this request: {summary(excluded)}."
-        if reasons & _HEALTH:
-            waits = [
-                self._breakers.retry_after_s(s.id) for s, why in excluded if why is Why.BREAKER
-            ]
-            return NoHealthyDeployment(said, retry_after_s=min(waits, default=None))
-        if Why.CONTEXT in reasons:
-            largest = max(s.deployment.facts.context_tokens or 0 for s, why in excluded)
-            return ContextLengthExceeded(
-                f"{said} It has about {request.input_tokens} tokens, the largest window {largest}.",
-                param="messages" if request.operation == "chat" else "input",
-            )
-        lacking = sorted(
-            {missing(s, request.needs) for s, why in excluded if why is Why.CAPABILITY}
-        )
-        return InvalidRequest(
-            said + (f" Missing: {', '.join(lacking)}." if lacking else ""), param="model"
-        )
 
 
 def _spent(outcome: Outcome, predicted_usd: float | None) -> float:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from routeiq.access.authentication import Authenticator, Principal, token_from
+from routeiq.access.authentication import Authenticator, token_from
+from routeiq.access.principal import Principal
 from routeiq.exceptions import InvalidApiKey
 
 

@@ -45,7 +45,10 @@ class RunningProcess:
 
     def __init__(self, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        # A database of its own: the default is a file in the working directory, which all tests share.
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         clean = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        clean["DATABASE_URL"] = f"sqlite:///{self._folder.name}/routeiq.db"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "routeiq", *arguments],
             stdout=self._output,
@@ -85,6 +88,7 @@ class RunningProcess:
                 self._process.kill()
                 self._process.wait()
         self._output.close()
+        self._folder.cleanup()
 
     def wait_ready(self, ready: Callable[[], bool]) -> None:
         """Until `ready`; fails with the log where the process ends or takes too long."""

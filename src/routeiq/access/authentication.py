@@ -6,13 +6,16 @@ comparison's duration nor a memory dump of this table gives a key away.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable
 
+from routeiq.access.declared import Declared, digest_of
+from routeiq.access.expiry import iso
+from routeiq.access.inheritance import Resolved
+from routeiq.access.key_cache import UNKNOWN, KeyCache
 from routeiq.access.principal import ANONYMOUS_ADMIN, Principal
 from routeiq.exceptions import InvalidApiKey, PermissionDenied
-from routeiq.ports import Header
+from routeiq.ports import Clock, Header, SystemClock
 
 _BEARER = b"bearer "
 
@@ -31,59 +34,109 @@ def token_from(headers: Iterable[Header]) -> bytes | None:
 
 
 class Authenticator:
-    """Checks a request's credential against the configured keys.
+    """Checks a request's credential against the configured, the declared and the stored keys, in this order.
 
     Args:
         master_key: the admin key, `None` where none is configured.
         admin_keys: further admin keys.
-        insecure: let everybody in as an admin; the server allows it on loopback only.
+        insecure: let who has no key that is known in as an admin; the server allows it on loopback only.
+        declared: keys of config.yaml.
+        keys: stored keys; `None` where there is no directory.
+        clock: for keys that expire.
     """
 
     def __init__(
-        self, *, master_key: str | None, admin_keys: Iterable[str] = (), insecure: bool = False
+        self,
+        *,
+        master_key: str | None,
+        admin_keys: Iterable[str] = (),
+        insecure: bool = False,
+        declared: Declared | None = None,
+        keys: KeyCache | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        keys = [("master", master_key)] if master_key else []
-        keys += [(f"admin-{n}", key) for n, key in enumerate(admin_keys, 1)]
-        self._keys = [
-            (_digest(key.encode()), Principal(alias=name, admin=True)) for name, key in keys
+        admins = [("master", master_key)] if master_key else []
+        admins += [(f"admin-{n}", key) for n, key in enumerate(admin_keys, 1)]
+        self._admins = [
+            (digest_of(key.encode()), Principal(alias=name, admin=True)) for name, key in admins
         ]
         self._insecure = insecure
+        self._declared = declared
+        self._keys = keys
+        self._wall = (clock or SystemClock()).wall
 
-    def require_admin(self, headers: Iterable[Header]) -> None:
-        """Let only admins pass.
+    def known(self, headers: Iterable[Header]) -> Principal | None:
+        """The caller, as far as this worker knows without waiting; `None` means that `authenticate` must ask.
 
         Raises:
-            InvalidApiKey: as `authenticate`.
-            PermissionDenied: a key without admin rights.
+            InvalidApiKey: no credential, or one that cannot be good. Never says which part was wrong.
         """
-        if not self.authenticate(headers).admin:
-            raise PermissionDenied("This route needs an admin key.")
+        token = token_from(headers)
+        if token is None:
+            return self._nobody()
+        found = self._configured(token)
+        if isinstance(found, Principal):
+            return found
+        if found is None and self._keys is not None:
+            found = self._keys.known(token)
+            if found is None:
+                return None
+        return self._checked(found or UNKNOWN)
 
-    def authenticate(self, headers: Iterable[Header]) -> Principal:
+    async def authenticate(self, headers: Iterable[Header]) -> Principal:
         """The caller.
 
         Raises:
             InvalidApiKey: no credential, or none that is known. Never says which part was wrong.
+            StateUnavailable: it may be a stored key, and these cannot be asked for.
         """
+        headers = tuple(headers)
+        principal = self.known(headers)
+        if principal is not None:
+            return principal
         token = token_from(headers)
-        if token is not None:
-            digest = _digest(token)
-            found = None
-            for known, principal in self._keys:  # every key is compared: no early exit
-                if hmac.compare_digest(known, digest):
-                    found = principal
-            if found is not None:
-                return found
+        if token is None or self._keys is None:
+            return self._nobody()
+        return self._checked(await self._keys.find(token))
+
+    async def require(self, headers: Iterable[Header], permission: str) -> Principal:
+        """The caller, if it has this right in the admin API.
+
+        Raises:
+            InvalidApiKey: as `authenticate`.
+            PermissionDenied: it has not; the message names the right.
+        """
+        principal = await self.authenticate(headers)
+        if not principal.may(permission):
+            raise PermissionDenied(
+                f"This needs an admin key, or a key with the permission `{permission}`."
+            )
+        return principal
+
+    def _configured(self, token: bytes) -> Principal | Resolved | None:
+        digest = digest_of(token)
+        found = None
+        for known, principal in self._admins:  # every key is compared: no early exit
+            if hmac.compare_digest(known, digest):
+                found = principal
+        if found is None and self._declared is not None:
+            return self._declared.find(digest)
+        return found
+
+    def _nobody(self) -> Principal:
         if self._insecure:
             return ANONYMOUS_ADMIN
-        if token is None:
-            raise InvalidApiKey(
-                "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
-            )
         raise InvalidApiKey(
-            "Incorrect API key provided. Ask the gateway's operator for a valid key."
+            "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
         )
 
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+    def _checked(self, found: Resolved) -> Principal:
+        """A key is looked at on each use: time passes for remembered ones too."""
+        if found.refusal is not None:
+            if found is UNKNOWN and self._insecure:
+                return ANONYMOUS_ADMIN
+            raise InvalidApiKey(found.refusal)
+        end = found.principal.expires_at
+        if end is not None and self._wall() >= end:
+            raise InvalidApiKey(f"This API key expired at {iso(end)}.")
+        return found.principal

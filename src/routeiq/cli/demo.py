@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -38,6 +38,9 @@ def demo(path: Path | None, port: int, tour: bool, keep: bool) -> None:
     instead, without the tour: those models cost money.
     """
     real = path is not None or any(os.environ.get(name) for name in PROVIDER_VARIABLES)
+    environ = dict(os.environ)
+    # As Ctrl-C: the gateway must not be left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         if real:
             config = path
@@ -47,8 +50,11 @@ def demo(path: Path | None, port: int, tour: bool, keep: bool) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="routeiq-demo-"))
             config = Path(folder) / "config.yaml"
             config.write_bytes(demo_config(CATALOGUE, simulator.url))
+            # What the demo keeps goes with it, whatever stores the operator's own gateway uses.
+            environ["DATABASE_URL"] = f"sqlite:///{folder}/routeiq.db"
+            environ.pop("REDIS_URL", None)
         click.echo("Starting the gateway …", err=True)
-        gateway, url = stack.enter_context(running_gateway(config, port))
+        gateway, url = stack.enter_context(running_gateway(config, port, environ))
         if tour and not real:
             Tour(url=url, simulator_url=simulator.url, models=CATALOGUE).run()
         if keep:
@@ -81,7 +87,9 @@ def demo_config(models: tuple[SimulatedModel, ...], simulator_url: str) -> bytes
 
 
 @contextlib.contextmanager
-def running_gateway(config: Path | None, port: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running_gateway(
+    config: Path | None, port: int, environ: Mapping[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The gateway in its own process, ready; ended when the block ends."""
     command = [
         sys.executable,
@@ -95,17 +103,22 @@ def running_gateway(config: Path | None, port: int) -> Iterator[tuple[subprocess
     command += ["--port", str(port), "--workers", "1"]
     command += ["--config", str(config)] if config else []
     process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environ
     )
     try:
         yield process, listening_url(process)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask it to drain; by force where it does not go."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def listening_url(process: subprocess.Popen[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import orjson
 
+from routeiq.access.principal import ANONYMOUS_ADMIN
 from routeiq.config.loader import load_config
 from routeiq.gateway.admin import explain as decide
 from routeiq.gateway.runtime import build
@@ -37,7 +38,8 @@ def explain(
     messages.append({"role": "user", "content": prompt})
     headers = [(b"x-routeiq-profile", profile.encode("latin-1", "replace"))] if profile else []
     scope: dict[str, Any] = {"request_id": "explain", "headers": headers}
-    answer = decide(runtime, scope, {"model": model, "messages": messages})
+    body = {"model": model, "messages": messages}
+    answer = decide(runtime, scope, body, ANONYMOUS_ADMIN)
     if as_json:
         click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
     else:

@@ -20,6 +20,18 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Say what a configuration means, and what is wrong with it.",
     ),
     "explain": ("routeiq.cli.explain:explain", "Which model would answer this prompt, and why."),
+    "keys": ("routeiq.cli.keys:keys", "API keys: create, rotate, revoke, limits and budgets."),
+    "users": ("routeiq.cli.users:users", "Users, to whom keys belong."),
+    "teams": ("routeiq.cli.teams:teams", "Teams, to which users and keys belong."),
+    "experiments": (
+        "routeiq.cli.experiments:experiments",
+        "A/B tests over strategies, profiles and models, and their results.",
+    ),
+    "decisions": (
+        "routeiq.cli.decisions:decisions",
+        "The decision log in the database: list, show, export.",
+    ),
+    "admin": ("routeiq.cli.admin:admin", "Migrate the database, reload the configuration."),
     "models": (
         "routeiq.cli.models:models",
         "Train, evaluate, certify and distribute learned strategies.",

@@ -17,7 +17,8 @@ from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, Problem
 from routeiq.gateway.runtime import build
 from routeiq.gateway.supervisor import Supervisor, bind, default_workers
-from routeiq.gateway.worker import WorkerOptions, run_worker
+from routeiq.gateway.worker import WorkerOptions, process_of, run_worker
+from routeiq.state.location import is_sqlite, usable_sqlite_url
 from routeiq.telemetry.logs import configure_logging
 
 
@@ -60,10 +61,12 @@ def run(config: Config, *, host: str, port: int, workers: int, insecure: bool) -
     """Serve until stopped; leaves by `SystemExit`."""
     require_authentication(config, host, insecure=insecure)
     one_blas_thread(os.environ)
+    config, said = with_database(config)
     config = replace(config, settings=config.settings.model_copy(update={"workers": workers}))
     output = configure_logging(config.settings.log_level)
     # Every mistake shows here, once, before any worker exists; what was imported is shared by fork.
     build(config, insecure=insecure).router.close()
+    process_of(config)
     sockets = bind(host, port, workers)
     address = sockets[0].getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -76,12 +79,28 @@ def run(config: Config, *, host: str, port: int, workers: int, insecure: bool) -
         )
 
     options = WorkerOptions(output=output, insecure=insecure, on_started=announce)
-    for note in config.notes:
+    for note in (*config.notes, *said):
         click.echo(f"{note.severity}: {note}", err=True)
     if workers == 1:
         run_worker(config, sockets, options)
         sys.exit(0)
     sys.exit(Supervisor(config, sockets, options).run())
+
+
+def with_database(config: Config) -> tuple[Config, list[Problem]]:
+    """The configuration with the database that all workers will open, and what is to be said about it.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    url = config.settings.database_url
+    if not is_sqlite(url):
+        return config, []
+    named = bool(config.environ.get("DATABASE_URL", "").strip())
+    url, said = usable_sqlite_url(url, is_default=not named)
+    settings = config.settings.model_copy(update={"database_url": url})
+    notes = [Problem(key="DATABASE_URL", message=said, severity="warning")] if said else []
+    return replace(config, settings=settings), notes
 
 
 def require_authentication(config: Config, host: str, *, insecure: bool) -> None:

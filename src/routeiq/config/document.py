@@ -28,7 +28,7 @@ _TOO_DEEP = "values are nested too deeply, or an alias contains itself"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What was written, included files merged in. `digest` is the SHA-256 of the files' bytes.
+    """What was written, included files merged in. `digest` is the SHA-256 of the files' bytes, `files` their paths.
 
     `from_environ` has the places whose value came from the environment, with the variable's name; where
     it is not set, the value is `None`.
@@ -38,6 +38,7 @@ class Document:
     marks: Mapping[Place, str] = field(default_factory=dict)
     from_environ: Mapping[Place, str] = field(default_factory=dict)
     digest: str = ""
+    files: tuple[str, ...] = ()
 
     def where(self, place: Place) -> str:
         """`file:line` of the deepest part of a place that was written."""
@@ -91,7 +92,11 @@ def read_document(path: Path, environ: Mapping[str, str], problems: list[Problem
     except (yaml.MarkedYAMLError, RecursionError) as error:
         raise ConfigError([_syntax_problem(error, str(path))]) from None
     return Document(
-        root=values, marks=builder.marks, from_environ=builder.origins, digest=digest.hexdigest()
+        root=values,
+        marks=builder.marks,
+        from_environ=builder.origins,
+        digest=digest.hexdigest(),
+        files=(str(path), *(str(declared.parent / node.value) for declared, node in queue)),
     )
 
 

@@ -11,11 +11,15 @@ from .base import Fraction, NonNegative, Section
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+SubjectKind = Literal["key", "user", "team", "session", "request"]
+
+
 class Variant(Section):
-    """One arm. It changes at most one thing; one that changes nothing is the control."""
+    """One arm. It changes at most one thing."""
 
     weight: NonNegative = 1.0
-    """Its share of the experiment's subjects, in proportion to the others."""
+    """Its share of the experiment's subjects, in proportion to the others. Changing one weight moves only the
+    subjects that must move."""
     strategy: str | None = None
     """Name of a strategy, with its default options."""
     profile: str | None = None
@@ -29,12 +33,17 @@ class Variant(Section):
             raise ValueError("a variant changes one of strategy, profile and model")
         return self
 
+    @property
+    def changes(self) -> bool:
+        """Whether its requests are routed otherwise than without the experiment."""
+        return (self.strategy or self.profile or self.model) is not None
+
 
 class Ramp(Section):
-    """Traffic grows step by step from `start` to the experiment's `traffic`."""
+    """Traffic grows step by step to the experiment's `traffic`, from the experiment's `start` on."""
 
-    start: Fraction = 0.01
-    """Share of eligible subjects at first."""
+    start: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    """Share of eligible subjects at first, at most `traffic`."""
     hours: Annotated[float, Field(gt=0.0)] = 24.0
     """Until all of `traffic` takes part; the share doubles at even intervals."""
 
@@ -45,7 +54,7 @@ class Guard(Section):
     metric: Literal["error_rate", "cost_usd", "latency_ms", "quality"]
     """What is watched; of `quality` less is worse, of the others more."""
     margin: NonNegative = 0.0
-    """How much worse than the control it may be, in the metric's unit."""
+    """How much worse than the control its mean may be, in the metric's unit."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.99
     """Of the sequential test, so that looking again and again stops nothing by chance."""
 
@@ -54,26 +63,24 @@ class Experiment(Section):
     """Who takes part, what differs, when, and what stops it."""
 
     variants: dict[Name, Variant] = Field(min_length=1)
-    """Arms by name; the first is the control."""
+    """Arms by name. The one that changes nothing is the control, otherwise the first."""
     mode: Literal["live", "shadow"] = "live"
     """`shadow`: the variants decide beside the active strategy; their choice is recorded, not carried out."""
-    models: tuple[str, ...] = ("auto",)
+    models: tuple[str, ...] = Field(default=("auto",), min_length=1)
     """Requested names (globs) that take part."""
     enabled: bool = True
     """Off: nobody is assigned."""
     traffic: Fraction = 1.0
     """Share of eligible subjects that take part."""
     layer: Name | None = None
-    """Experiments of one layer never share a subject; each takes its `traffic` of the layer."""
-    subject: tuple[Literal["key", "user", "team", "session", "request"], ...] = (
-        "key",
-        "user",
-        "session",
-        "request",
+    """Experiments of one layer never share a subject; each takes its `traffic` of the layer. Those that start
+    earlier keep their place."""
+    subject: tuple[SubjectKind, ...] = Field(
+        default=("key", "user", "session", "request"), min_length=1
     )
     """What is assigned as one: the first of these that the request has (decision 16)."""
     start: AwareDatetime | None = None
-    """Nobody is assigned before."""
+    """Nobody is assigned before; the steps of a ramp count from here."""
     end: AwareDatetime | None = None
     """Nobody is assigned after."""
     ramp: Ramp | None = None
@@ -89,4 +96,20 @@ class Experiment(Section):
             raise ValueError("end must be after start")
         if not any(variant.weight > 0 for variant in self.variants.values()):
             raise ValueError("at least one variant needs a weight")
+        if self.enabled and self.ramp is not None and self.start is None:
+            raise ValueError("a ramp needs a start")
         return self
+
+    @model_validator(mode="after")
+    def _shadow(self) -> Experiment:
+        if self.mode == "shadow" and self.guards:
+            raise ValueError("a shadow experiment changes no answer: there is nothing to guard")
+        if self.mode == "shadow" and not any(one.changes for one in self.variants.values()):
+            raise ValueError("a shadow experiment needs a variant that changes something")
+        return self
+
+    @property
+    def control(self) -> str:
+        """Name of the variant to which the others are compared."""
+        unchanged = [name for name, one in self.variants.items() if not one.changes]
+        return unchanged[0] if unchanged else next(iter(self.variants))

@@ -68,6 +68,7 @@ def inspect_config(
         environ=merged,
         source=file or "environment",
         digest=document.digest,
+        files=document.files,
     )
     problems += _remarks(config, written, document)
     problems += reference_problems(config, document)

@@ -76,7 +76,10 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything the operator said. `environ` is the snapshot from which secrets are looked up."""
+    """Everything the operator said. `environ` is the snapshot from which secrets are looked up.
+
+    `files` are the paths of config.yaml and what it includes.
+    """
 
     settings: Settings
     deployments: tuple[DeploymentConfig, ...] = ()
@@ -86,4 +89,5 @@ class Config:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     source: str = "environment"
     digest: str = ""
+    files: tuple[str, ...] = ()
     notes: tuple[Problem, ...] = ()

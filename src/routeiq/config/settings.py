@@ -25,6 +25,9 @@ _SHARED_NAMES = {
     "redis_url": "REDIS_URL",
 }
 
+# Read by commands that talk to a gateway, not by the gateway.
+_COMMANDS_NAMES = frozenset({"ROUTEIQ_URL"})
+
 # Kubernetes describes every Service of a namespace to its pods; one that is called `routeiq` or
 # `routeiq-gateway` yields such names. They are not the operator's.
 _SERVICE_LINK = re.compile(
@@ -179,6 +182,8 @@ def _judge(name: str, value: str, redis_url: bool) -> Problem | None:
 
 
 def _judge_own(name: str, value: str) -> Problem | None:
+    if name in _COMMANDS_NAMES:
+        return None
     known = {env_name(field) for field in Settings.model_fields}
     address = name.endswith("_PORT") and _SERVICE_ADDRESS.match(value)
     if address or _SERVICE_LINK.fullmatch(name):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import parse_qs, unquote
 
 from routeiq._version import __version__
-from routeiq.exceptions import InvalidRequest, NotFound
-from routeiq.gateway.asgi import Handler, Receive, Routes, Scope, Send, respond_json
+from routeiq.access.principal import Principal
+from routeiq.gateway.asgi import Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.body import decompress, parse_json, read_body
 from routeiq.gateway.openapi import document
 from routeiq.gateway.pipeline import routing_request
@@ -34,21 +33,13 @@ class Admin:
             f"{BASE}/config": {"GET": self.config},
             f"{BASE}/models": {"GET": self.models},
             f"{BASE}/strategies": {"GET": self.strategies},
-            f"{BASE}/decisions": {"GET": self.decisions},
             f"{BASE}/route": {"POST": self.route},
             f"{BASE}/openapi.json": {"GET": self.openapi},
         }
 
-    def prefixes(self) -> dict[str, Handler]:
-        """Paths with a name at their end."""
-        return {f"{BASE}/decisions/": self.decision}
-
-    def _require_admin(self, scope: Scope) -> None:
-        self.runtime.authenticator.require_admin(scope["headers"])
-
     async def status(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What this worker is and how it feels."""
-        self._require_admin(scope)
+        await self.runtime.authenticator.require(scope["headers"], "status.read")
         admission = self.runtime.admission
         await respond_json(
             send,
@@ -64,17 +55,18 @@ class Admin:
                 "strategy_failures": self.runtime.router.strategy_failures,
                 "learning": self.runtime.activation.status(),
                 "breakers": self.runtime.breakers.snapshot(),
+                **self.runtime.process.status(),
             },
         )
 
     async def config(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The effective configuration without its secrets."""
-        self._require_admin(scope)
+        await self.runtime.authenticator.require(scope["headers"], "config.read")
         await respond_json(send, masked(self.runtime.config))
 
     async def models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Every deployment: facts, load, breaker."""
-        self._require_admin(scope)
+        await self.runtime.authenticator.require(scope["headers"], "models.read")
         await respond_json(
             send, {"data": [self._deployment(d) for d in self.runtime.resolved.deployments]}
         )
@@ -103,7 +95,7 @@ class Admin:
 
     async def strategies(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What can be chosen, and what is active."""
-        self._require_admin(scope)
+        await self.runtime.authenticator.require(scope["headers"], "strategies.read")
         router = self.runtime.router
         await respond_json(
             send,
@@ -118,47 +110,29 @@ class Admin:
             },
         )
 
-    async def decisions(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The latest decision records of this worker, newest first."""
-        self._require_admin(scope)
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        text = query.get("limit", ["100"])[0]
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= 1000:
-            raise InvalidRequest(f"limit must be 1 to 1000, not {text[:40]!r}.", param="limit")
-        await respond_json(send, {"data": self.runtime.decisions.latest(int(text))})
-
-    async def decision(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One record with its candidates, exclusions and attempts."""
-        self._require_admin(scope)
-        name = unquote(scope["path"].rsplit("/", 1)[1])
-        found = self.runtime.decisions.get(name)
-        if found is None:
-            raise NotFound(
-                f"No decision {name[:100]!r} in this worker's memory; it keeps the last "
-                f"{self.runtime.config.routeiq.server.decision_log_size}."
-            )
-        await respond_json(send, found)
-
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Dry run: what would be chosen for this chat request and why. No model is called."""
-        self.runtime.authenticator.authenticate(scope["headers"])
+        """Dry run: what would be chosen for this chat request and why. No model is called, nothing is counted."""
+        principal = await self.runtime.authenticator.authenticate(scope["headers"])
         limit = self.runtime.config.routeiq.server.max_body_bytes
         body = parse_json(await decompress(scope, await read_body(receive), limit))
-        await respond_json(send, explain(self.runtime, scope, body))
+        await respond_json(send, explain(self.runtime, scope, body, principal))
 
     async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
         """This API's description."""
         await respond_json(send, document())
 
 
-def explain(runtime: Runtime, scope: Scope, body: JsonObject) -> dict[str, Any]:
-    """The decision for a chat body, with everything that led to it.
+def explain(
+    runtime: Runtime, scope: Scope, body: JsonObject, principal: Principal
+) -> dict[str, Any]:
+    """The decision for a chat body of this caller, with everything that led to it.
 
     Raises:
         RequestError: the body is not a chat request, or nothing could answer it.
     """
     trace = Trace(request_id=scope["request_id"], operation="chat", clock=runtime.clock)
-    request = routing_request(trace, scope, body)
+    trace.principal = principal
+    request = runtime.gate.enter(trace, routing_request(trace, scope, body))
     decision = runtime.router.decide(request)
     return {
         "requested": decision.requested,
@@ -166,6 +140,8 @@ def explain(runtime: Runtime, scope: Scope, body: JsonObject) -> dict[str, Any]:
         "deployment": decision.chosen.id,
         "strategy": decision.strategy,
         "profile": decision.profile,
+        "experiment": request.experiment,
+        "variant": request.variant,
         "reason": decision.reason,
         "hint_followed": decision.hint_followed,
         "propensity": decision.propensity,

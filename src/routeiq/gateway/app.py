@@ -1,4 +1,8 @@
-"""The ASGI application: a table of routes behind the middleware stack."""
+"""The ASGI application: the routes of the current runtime behind the middleware stack.
+
+A reload puts another runtime in its place. Requests that are under way end on the one that they began on, which is
+closed when the last of them has left.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,15 @@ import asyncio
 import logging
 from functools import partial
 
-from routeiq.exceptions import MethodNotAllowed, NotFound, RequestError
-from routeiq.gateway.admin import Admin
-from routeiq.gateway.artifacts import Artifacts
-from routeiq.gateway.asgi import (
-    ASGIApp,
-    Handler,
-    Receive,
-    Routes,
-    Scope,
-    Send,
-    respond_error,
-)
+from routeiq.exceptions import RequestError
+from routeiq.gateway.asgi import ASGIApp, Receive, Routes, Scope, Send, respond_error
 from routeiq.gateway.body import ClientDisconnected
 from routeiq.gateway.health import Health
 from routeiq.gateway.middleware import AdmissionMiddleware, BodyLimitMiddleware, RequestIDMiddleware
 from routeiq.gateway.models import Models
+from routeiq.gateway.routes import RouteTable
 from routeiq.gateway.runtime import Runtime
+from routeiq.gateway.services import admin_routes
 from routeiq.types import Operation
 
 logger = logging.getLogger("routeiq.gateway")
@@ -43,44 +39,71 @@ class InternalError(RequestError):
     code = "internal_error"
 
 
-class Gateway:
-    """Holds the runtime; `app` is what the server calls."""
+class Generation:
+    """One runtime with its routes, and how many requests are on it."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    __slots__ = ("in_flight", "retired", "routes", "runtime")
+
+    def __init__(self, runtime: Runtime, health: Health) -> None:
         self.runtime = runtime
-        self.health = Health(runtime)
-        admin = Admin(runtime)
+        self.in_flight = 0
+        self.retired = False
         models = Models(runtime)
-        self._routes: Routes = {}
+        routes: Routes = {}
         for prefix in ("", "/v1"):
             for path, operation in OPERATIONS.items():
-                self._routes[prefix + path] = {"POST": partial(runtime.pipeline.handle, operation)}
-            self._routes[prefix + "/models"] = {"GET": models.list}
-        self._routes.update(self.health.routes())
-        self._routes.update(admin.routes())
-        self._routes.update(runtime.feedback.routes())
-        self._routes.update(Artifacts(runtime).routes())
-        self._prefixes: dict[str, Handler] = {
-            "/models/": models.one,
-            "/v1/models/": models.one,
-            **admin.prefixes(),
-        }
+                routes[prefix + path] = {"POST": partial(runtime.pipeline.handle, operation)}
+            routes[prefix + "/models"] = {"GET": models.list}
+        routes.update(health.routes())
+        routes.update(admin_routes(runtime))
+        self.routes = RouteTable(routes, {"/models/": models.one, "/v1/models/": models.one})
+
+
+class Gateway:
+    """Holds the current generation; `app` is what the server calls."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.health = Health(runtime)
+        self._generation = Generation(runtime, self.health)
+        self._closing: set[asyncio.Task[None]] = set()
         section = runtime.config.routeiq.server
+        self._body_limit = BodyLimitMiddleware(self._dispatch, max_bytes=section.max_body_bytes)
         self.app: ASGIApp = RequestIDMiddleware(
-            AdmissionMiddleware(
-                BodyLimitMiddleware(self._dispatch, max_bytes=section.max_body_bytes),
-                admission=runtime.admission,
-            )
+            AdmissionMiddleware(self._body_limit, admission=runtime.admission)
         )
+
+    @property
+    def runtime(self) -> Runtime:
+        """What new requests are answered by."""
+        return self._generation.runtime
+
+    def replace(self, runtime: Runtime) -> None:
+        """Answer new requests by another runtime from now on. Call it on the event loop."""
+        old, self._generation = self._generation, Generation(runtime, self.health)
+        self.health.runtime = runtime
+        self._body_limit.max_bytes = runtime.config.routeiq.server.max_body_bytes
+        runtime.start()
+        old.retired = True
+        if not old.in_flight:
+            self._close(old)
+
+    async def closed(self) -> None:
+        """Wait until replaced runtimes are closed."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _close(self, generation: Generation) -> None:
+        task = asyncio.get_running_loop().create_task(generation.runtime.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"unsupported ASGI scope {scope['type']!r}")
+        generation = self._generation
+        generation.in_flight += 1
         try:
-            await self._find(scope)(scope, receive, send)
-        except MethodNotAllowed as error:
-            allow = ", ".join(self._methods(scope["path"])).encode()
-            await respond_error(send, error, [(b"allow", allow)])
+            await generation.routes.find(scope)(scope, receive, send)
         except RequestError as error:
             await respond_error(send, error)
         except ClientDisconnected:
@@ -93,24 +116,7 @@ class Gateway:
                 send,
                 InternalError("The gateway failed on this request. Quote the x-request-id header."),
             )
-
-    def _methods(self, path: str) -> dict[str, Handler]:
-        methods = self._routes.get(path)
-        if methods is not None:
-            return methods
-        for prefix, handler in self._prefixes.items():
-            if path.startswith(prefix) and len(path) > len(prefix):
-                return {"GET": handler}
-        return {}
-
-    def _find(self, scope: Scope) -> Handler:
-        path: str = scope["path"]
-        methods = self._methods(path)
-        if not methods:
-            raise NotFound(f"There is no route {scope['method']} {path[:200]!r}.")
-        found = methods.get(scope["method"])
-        if found is None:
-            raise MethodNotAllowed(
-                f"{path[:200]!r} takes {', '.join(methods)}, not {scope['method']}."
-            )
-        return found
+        finally:
+            generation.in_flight -= 1
+            if generation.retired and not generation.in_flight:
+                self._close(generation)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from routeiq.access.principal import Principal
 from routeiq.artifacts.errors import ArtifactError
 from routeiq.artifacts.store import ArtifactStore
 from routeiq.exceptions import InvalidRequest
@@ -15,6 +16,7 @@ from routeiq.gateway.asgi import Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.learning import Usable, verifier_of
 from routeiq.gateway.runtime import Runtime
 from routeiq.gateway.small_body import small_json
+from routeiq.stores import Change
 
 BASE = "/routeiq/v1/artifacts"
 
@@ -43,7 +45,7 @@ class Artifacts:
 
     async def list(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Every staged version, and how this worker last took one."""
-        self._require_admin(scope)
+        await self._require(scope, "artifacts.read")
         found = await self._tried(self._store.listing)
         await respond_json(
             send,
@@ -56,32 +58,33 @@ class Artifacts:
 
     async def stage(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Verify and copy an artifact that lies in ROUTEIQ_MODELS_PATH."""
-        self._require_admin(scope)
+        principal = await self._require(scope, "artifacts.write")
         body = await self._body(scope, receive)
         name = self._text(body, "folder")
         folder = self._inside(name)
         version = await self._tried(
             lambda: self._store.stage(folder, verifier=self._verifier, accept=self._usable)
         )
+        await self._changed(scope, principal, "stage", {"version": version})
         await respond_json(send, {"version": version}, status=201)
 
     async def promote(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Make a staged version the one that a strategy uses."""
-        self._require_admin(scope)
+        principal = await self._require(scope, "artifacts.write")
         body = await self._body(scope, receive)
         strategy, version = self._text(body, "strategy"), self._text(body, "version")
         now = await self._tried(
             lambda: self._store.promote(strategy, version, verifier=self._verifier)
         )
-        await self._runtime.activation.look()
+        await self._changed(scope, principal, "promote", {"strategy": strategy, **asdict(now)})
         await respond_json(send, {"strategy": strategy, **asdict(now)})
 
     async def rollback(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Go back to the version before."""
-        self._require_admin(scope)
+        principal = await self._require(scope, "artifacts.write")
         strategy = self._text(await self._body(scope, receive), "strategy")
         now = await self._tried(lambda: self._store.rollback(strategy))
-        await self._runtime.activation.look()
+        await self._changed(scope, principal, "rollback", {"strategy": strategy, **asdict(now)})
         await respond_json(send, {"strategy": strategy, **asdict(now)})
 
     def _inside(self, name: str) -> Path:
@@ -94,8 +97,24 @@ class Artifacts:
             raise InvalidRequest("`folder` must be inside ROUTEIQ_MODELS_PATH.", param="folder")
         return folder
 
-    def _require_admin(self, scope: Scope) -> None:
-        self._runtime.authenticator.require_admin(scope["headers"])
+    async def _require(self, scope: Scope, permission: str) -> Principal:
+        return await self._runtime.authenticator.require(scope["headers"], permission)
+
+    async def _changed(
+        self, scope: Scope, principal: Principal, action: str, details: dict[str, Any]
+    ) -> None:
+        """Note who did it, and let every worker look."""
+        change = Change(
+            actor=principal.alias,
+            action=f"artifacts.{action}",
+            target=str(details.get("strategy") or details.get("version")),
+            details=details,
+            request_id=scope["request_id"],
+        )
+        process = self._runtime.process
+        await process.audit(change)
+        await self._runtime.activation.look()
+        await process.announce("artifacts", {})
 
     async def _body(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         return await small_json(scope, receive)

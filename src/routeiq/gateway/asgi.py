@@ -74,6 +74,7 @@ def error_headers(error: RequestError) -> list[Header]:
     headers = [JSON]
     if error.status == 413:
         headers.append((b"connection", b"close"))
+    headers += error.headers
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s + 0.499))))
     return headers

@@ -86,9 +86,7 @@ class Caller:
             RequestError: the router's own, if no fallback helps.
         """
         try:
-            decision = self._router.decide(request)
-            self._router.commit(request, decision)
-            return decision
+            return self._router.decide(request)
         except (NoHealthyDeployment, ContextLengthExceeded) as error:
             too_long = isinstance(error, ContextLengthExceeded)
             for model in self._fallbacks(
@@ -96,9 +94,12 @@ class Caller:
             ):
                 other = self._decide_other(request, model, frozenset())
                 if other is not None:
-                    self._router.commit(request, other)
                     return other
             raise
+
+    def commit(self, request: RoutingRequest, decision: Decision) -> None:
+        """The decision is about to be carried out."""
+        self._router.commit(request, decision)
 
     async def call(
         self, trace: Trace, request: RoutingRequest, body: JsonObject

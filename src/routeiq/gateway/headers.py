@@ -42,6 +42,11 @@ def decision_headers(trace: Trace) -> list[Header]:
     if trace.answered_by is not None:
         headers.append((b"x-routeiq-model", safe(trace.answered_by.group)))
         headers.append((b"x-routeiq-deployment", safe(trace.answered_by.id)))
+    headers += trace.limit_headers
+    request = trace.request
+    if request is not None and request.experiment is not None:
+        told = f"{request.experiment}={request.variant}"
+        headers.append((b"x-routeiq-experiment", safe(told)))
     if trace.explain:
         headers += explanation(decision)
     if trace.cost_usd is not None:

@@ -38,13 +38,19 @@ class Health:
         await respond_json(send, {"status": "alive"})
 
     async def ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """200 `ready`, or 503 while starting or draining."""
+        """200 `ready` or `degraded` (a store is down, decision 20), or 503 while starting or draining.
+
+        What is said was noted before: no store is asked, so probes cost nothing and hang on nothing.
+        """
         if self.runtime.admission.draining:
             await respond_json(send, {"status": "draining"}, status=503)
         elif not self.started:
             await respond_json(send, {"status": "starting"}, status=503)
         else:
-            await respond_json(send, {"status": "ready"})
+            stores = self.runtime.process.state.reports()
+            up = all(one["state"] == "up" for one in stores.values())
+            status = "ready" if up else "degraded"
+            await respond_json(send, {"status": status, "stores": stores})
 
     async def startup(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 once started, whatever comes later."""

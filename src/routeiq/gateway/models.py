@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -20,17 +21,29 @@ class Models:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
+    async def _names(self, scope: Scope) -> Sequence[str]:
+        """What the caller may ask for; of routing groups those with a model that it may use."""
+        principal = await self.runtime.authenticator.authenticate(scope["headers"])
+        catalog = self.runtime.catalog
+        access = principal.access
+        if access is None:
+            return catalog.names()
+        return [
+            name
+            for name in catalog.names()
+            if any(access.allows(group[0].group) for group in catalog.resolve(name).groups)
+        ]
+
     async def list(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All of them."""
-        self.runtime.authenticator.authenticate(scope["headers"])
-        names = self.runtime.catalog.names()
+        names = await self._names(scope)
         await respond_json(send, {"object": "list", "data": [entry(name) for name in names]})
 
     async def one(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One of them; names may hold slashes."""
-        self.runtime.authenticator.authenticate(scope["headers"])
+        names = await self._names(scope)
         name = unquote(scope["path"].split("/models/", 1)[1])
-        if name not in self.runtime.catalog.names():
+        if name not in names:
             raise ModelNotFound(f"The model {name[:200]!r} does not exist.", param="model")
         await respond_json(send, entry(name))
 

@@ -15,6 +15,7 @@ from routeiq.gateway.asgi import Receive, Scope, Send, respond, respond_error
 from routeiq.gateway.attempt import Attempts, Failure, Reply
 from routeiq.gateway.body import ClientDisconnected, decompress, parse_json, read_body
 from routeiq.gateway.caller import Caller
+from routeiq.gateway.gate import Gate
 from routeiq.gateway.headers import decision_headers
 from routeiq.gateway.stream import drain_cut, relay
 from routeiq.gateway.trace import Trace
@@ -22,6 +23,7 @@ from routeiq.gateway.watch import Disconnect
 from routeiq.ports import Clock
 from routeiq.providers.pricing import cost_usd
 from routeiq.providers.upstream import FORWARDED_HEADERS
+from routeiq.routing.affinity import response_id
 from routeiq.routing.request import parse_request
 from routeiq.types import Decision, JsonObject, Operation, RoutingRequest
 
@@ -43,6 +45,7 @@ class Pipeline:
         self,
         *,
         authenticator: Authenticator,
+        gate: Gate,
         caller: Caller,
         attempts: Attempts,
         observe: Observer,
@@ -50,6 +53,7 @@ class Pipeline:
         max_body_bytes: int,
     ) -> None:
         self._authenticator = authenticator
+        self._gate = gate
         self._caller = caller
         self._attempts = attempts
         self._observe = observe
@@ -80,6 +84,7 @@ class Pipeline:
             await respond_error(send, error, decision_headers(trace))
         finally:
             disconnect.ended()
+            self._gate.leave(trace)
             self._observe(trace)
 
     async def _cut(self, trace: Trace, send: Send) -> None:
@@ -94,14 +99,24 @@ class Pipeline:
         """Authenticate, read, parse and route; fills `trace.request` and `trace.decision`."""
         monotonic = self._clock.monotonic
         headers = scope["headers"]
-        trace.principal = self._authenticator.authenticate(headers)
+        principal = self._authenticator.known(headers)
+        if principal is None:
+            principal = await self._authenticator.authenticate(headers)
+        trace.principal = principal
+        self._gate.greet(principal)
         start = monotonic()
         raw = await read_body(receive)
         body = parse_json(await decompress(scope, raw, self._max_body_bytes))
-        request = routing_request(trace, scope, body)
+        request = self._gate.enter(trace, routing_request(trace, scope, body))
+        if request.session_id is not None:
+            request = await self._gate.recall(trace, request)
         trace.request = request
         parsed = monotonic()
-        trace.decision = await self._decide(trace, request, disconnect)
+        decision = await self._decide(trace, request, disconnect)
+        await self._gate.take(trace, request, decision)
+        self._caller.commit(request, decision)
+        self._gate.commit(trace, decision)
+        trace.decision = decision
         trace.phases = (start - trace.started, parsed - start, monotonic() - parsed)
         return body
 
@@ -136,6 +151,8 @@ class Pipeline:
             await respond(send, trace.status, result.body, head)
             return
         trace.status = result.status
+        if request.operation == "responses":
+            trace.response_id = response_id(result.body)
         if result.response is not None:
             await relay(trace, result, send, disconnect, self._attempts)
             return

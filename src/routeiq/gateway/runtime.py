@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from routeiq.access.authentication import Authenticator
 from routeiq.config.model import Config, DeploymentConfig
 from routeiq.config.settings import SECRET_FIELDS
 from routeiq.exceptions import ConfigError, Problem
+from routeiq.experiments.live import Experiments
+from routeiq.gateway.accounts import Accounts
 from routeiq.gateway.activation import Activation
 from routeiq.gateway.attempt import Attempts, CallSettings
 from routeiq.gateway.caller import Caller
 from routeiq.gateway.feedback import Feedback
+from routeiq.gateway.gate import Gate
 from routeiq.gateway.learning import (
     FeatureOpener,
     decision_file_of,
@@ -28,7 +31,8 @@ from routeiq.gateway.learning import (
     verifier_of,
 )
 from routeiq.gateway.pipeline import Pipeline
-from routeiq.gateway.trace import Trace
+from routeiq.gateway.process import Process, guarded, worker_name
+from routeiq.gateway.wiring import authenticator_of, experiments_of, feedback_of
 from routeiq.ports import Clock, SystemClock, Timeouts
 from routeiq.providers.egress import AddressRules
 from routeiq.providers.http_client import NativeHttpClient
@@ -39,9 +43,10 @@ from routeiq.resilience.retry import RetryBudget, RetryPolicy
 from routeiq.routing.catalog import Catalog
 from routeiq.routing.load import LoadTracker
 from routeiq.routing.router import Router
+from routeiq.state.bundle import memory_state
 from routeiq.telemetry.access_log import AccessLog
-from routeiq.telemetry.decision_file import DecisionFile, FeedbackTail
-from routeiq.telemetry.decisions import DecisionLog, decision_record
+from routeiq.telemetry.decision_file import DecisionFile
+from routeiq.telemetry.decisions import DecisionLog
 
 logger = logging.getLogger("routeiq.gateway")
 FLUSH_S = 1.0
@@ -50,83 +55,88 @@ FLUSH_S = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class Runtime:
-    """Everything that one configuration became, in one worker."""
+    """Everything that one configuration became, in one worker; `process` is what outlives it."""
 
     config: Config
+    process: Process
     resolved: Resolved
     catalog: Catalog
     router: Router
-    breakers: Breakers
-    load: LoadTracker
-    admission: Admission
     authenticator: Authenticator
+    gate: Gate
+    experiments: Experiments
     pipeline: Pipeline
-    decisions: DecisionLog
     client: NativeHttpClient
-    clock: Clock
     feedback: Feedback
     activation: Activation
     decision_file: DecisionFile | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Clock:
+        """The process' clock."""
+        return self.process.clock
+
+    @property
+    def breakers(self) -> Breakers:
+        """The process' circuit breakers."""
+        return self.process.breakers
+
+    @property
+    def load(self) -> LoadTracker:
+        """The process' books on deployments."""
+        return self.process.load
+
+    @property
+    def admission(self) -> Admission:
+        """The process' count of requests."""
+        return self.process.admission
+
+    @property
+    def decisions(self) -> DecisionLog:
+        """The process' last decisions."""
+        return self.process.decisions
+
+    def start(self) -> None:
+        """Begin what runs beside the requests. Call it on the event loop."""
+        loops = (self.activation.run(), self.experiments.run(self.flush_s))
+        self.tasks = [asyncio.create_task(guarded(one)) for one in loops]
+
+    @property
+    def flush_s(self) -> float:
+        """How often counts are written."""
+        return self.config.routeiq.state.flush_s
+
+    async def experiment(self, body: dict[str, Any] | None) -> None:
+        """Take over the control document on experiments, with the strategies that its variants name.
+
+        Raises:
+            ConfigError: one of them cannot be loaded.
+        """
+        self.experiments.swap(body)
+        await asyncio.to_thread(self.load_variants)
+
+    def load_variants(self) -> None:
+        """Load the strategies that variants name. Blocks.
+
+        Raises:
+            ConfigError: one of them cannot be loaded.
+        """
+        for definition in self.experiments.definitions.values():
+            for variant in definition.experiment.variants.values():
+                if variant.strategy is not None:
+                    self.router.ensure(variant.strategy)
 
     async def close(self) -> None:
-        """Close what `build` opened."""
+        """End what `start` began, flush, and close what `build` opened."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.experiments.close()
         self.router.close()
         await self.client.close()
         if self.decision_file is not None:
             await asyncio.to_thread(self.decision_file.flush, FLUSH_S)
-
-
-class Accounts:
-    """Turns a finished trace into everything that is reported about it."""
-
-    def __init__(
-        self,
-        *,
-        router: Router,
-        decisions: DecisionLog,
-        clock: Clock,
-        access_log: AccessLog | None,
-        decision_file: DecisionFile | None,
-    ) -> None:
-        self._router = router
-        self._decisions = decisions
-        self._clock = clock
-        self._access_log = access_log
-        self._decision_file = decision_file
-
-    def observe(self, trace: Trace) -> None:
-        """Tell the router, keep the record, write the line. Never raises: the answer has been sent."""
-        decision, request = trace.decision, trace.request
-        outcome = trace.outcome()
-        if decision is None or request is None:
-            if self._access_log is not None:
-                self._access_log.write("request refused", self._refusal(trace))
-            return
-        self._router.observe(request, decision, outcome)
-        record = decision_record(
-            request,
-            decision,
-            outcome,
-            key_alias=trace.principal.alias if trace.principal else "unknown",
-            time_s=self._clock.wall(),
-        )
-        if trace.trace_id:
-            record["trace_id"] = trace.trace_id
-        self._decisions.add(record, request, decision, outcome)
-        if self._decision_file is not None:
-            self._decision_file.add(record, request, decision)
-        if self._access_log is not None:
-            self._access_log.write("routing decision completed", record)
-
-    def _refusal(self, trace: Trace) -> dict[str, Any]:
-        return {
-            "request_id": trace.request_id,
-            "time": self._clock.wall(),
-            "operation": trace.operation,
-            "status": trace.status,
-            "error": trace.error,
-            "duration_ms": trace.elapsed_ms(),
-        }
 
 
 def check_resolved(config: Config) -> Resolved:
@@ -156,112 +166,103 @@ def check_resolved(config: Config) -> Resolved:
 def build(
     config: Config,
     *,
+    process: Process | None = None,
     insecure: bool = False,
     access_log: AccessLog | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
 ) -> Runtime:
-    """Build a runtime. Opens no socket.
+    """Build a runtime. Opens no socket. Without a `process` its stores are in memory.
 
     Raises:
         ConfigError: the configuration cannot be used.
     """
-    clock = clock or SystemClock()
-    section, settings = config.routeiq, config.settings
+    if process is None:
+        clock = clock or SystemClock()
+        process = Process(config, state=memory_state(clock), clock=clock, worker=worker_name())
+    section = config.routeiq
     resolved = check_resolved(config)
-    cooldown_s = config.router.cooldown_s
-    load = LoadTracker(clock)
-    breakers = Breakers(
-        failure_threshold=threshold(config),
-        open_s=settings.cb_timeout_seconds if cooldown_s is None else cooldown_s,
-        window_s=section.resilience.breaker_window_s,
-        clock=clock,
-        on_transition=log_transition,
-    )
     catalog = Catalog(resolved.deployments, config.router, section, resolved.facts_for)
     router = Router(
         catalog=catalog,
         config=config,
-        load=load,
-        breakers=breakers,
-        clock=clock,
+        load=process.load,
+        breakers=process.breakers,
+        clock=process.clock,
         rng=rng or random.Random(),
         verifier=verifier_of(config),
-        open_features=FeatureOpener(settings.embedder_path),
+        open_features=FeatureOpener(config.settings.embedder_path),
     )
-    client = http_client(config, clock)
+    experiments = experiments_of(config, process, catalog)
+    client = http_client(config, process.clock)
     calls = {one.id: call_settings(one, config) for one in config.deployments}
     attempts = Attempts(
         client=client,
         upstreams=resolved.upstreams,
         settings=calls,
-        breakers=breakers,
-        load=load,
-        clock=clock,
+        breakers=process.breakers,
+        load=process.load,
+        clock=process.clock,
     )
     caller = Caller(
         router=router,
         catalog=catalog,
         attempts=attempts,
         settings=calls,
-        breakers=breakers,
+        breakers=process.breakers,
         policy=RetryPolicy(
             base_s=section.resilience.backoff_base_s,
             max_s=section.resilience.backoff_max_s,
             minimum_s=config.router.retry_after_s,
         ),
-        budget=RetryBudget(share=section.resilience.retry_budget, clock=clock),
+        budget=RetryBudget(share=section.resilience.retry_budget, clock=process.clock),
         max_fallbacks=config.router.max_fallbacks,
         hedge_after_s=section.resilience.hedge_after_s,
     )
-    authenticator = Authenticator(
-        master_key=config.master_key, admin_keys=settings.admin_keys, insecure=insecure
+    authenticator = authenticator_of(config, process, insecure=insecure)
+    gate = Gate(
+        limiter=process.limiter,
+        affinity=process.affinity,
+        experiments=experiments,
+        load=process.load,
     )
-    decisions = DecisionLog(section.server.decision_log_size)
-    decision_file = decision_file_of(config, clock)
-    feedback = Feedback(
-        authenticator=authenticator,
-        router=router,
-        decisions=decisions,
-        clock=clock,
-        tail=None if decision_file is None else FeedbackTail(decision_file.folder),
-    )
+    decision_file = decision_file_of(config, process.clock)
+    feedback = feedback_of(process, authenticator, router, experiments, decision_file)
     accounts = Accounts(
         router=router,
-        decisions=decisions,
-        clock=clock,
+        process=process,
+        experiments=experiments,
         access_log=access_log if section.server.access_log else None,
         decision_file=decision_file,
     )
     pipeline = Pipeline(
         authenticator=authenticator,
+        gate=gate,
         caller=caller,
         attempts=attempts,
         observe=accounts.observe,
-        clock=clock,
+        clock=process.clock,
         max_body_bytes=section.server.max_body_bytes,
     )
     return Runtime(
         config=config,
+        process=process,
         resolved=resolved,
         catalog=catalog,
         router=router,
-        breakers=breakers,
-        load=load,
-        admission=Admission(settings.max_concurrent_requests),
         authenticator=authenticator,
+        gate=gate,
+        experiments=experiments,
         pipeline=pipeline,
-        decisions=decisions,
         client=client,
-        clock=clock,
         feedback=feedback,
         activation=Activation(
             router=router,
             feedback=feedback,
-            models_path=Path(settings.models_path),
-            syncer=syncer_of(config, clock),
+            models_path=Path(config.settings.models_path),
+            syncer=syncer_of(config, process.clock),
             poll_s=section.learning.poll_s,
-            clock=clock,
+            clock=process.clock,
         ),
         decision_file=decision_file,
     )
@@ -291,13 +292,6 @@ def http_client(config: Config, clock: Clock) -> NativeHttpClient:
             fix="Write proxy_url like http://proxy:3128 and ca_file as the path of a PEM file.",
         )
         raise ConfigError([problem]) from error
-
-
-def threshold(config: Config) -> int:
-    """Failures that open a breaker. LiteLLM's `allowed_fails` is how many are still fine: one less."""
-    if config.router.allowed_fails is not None:
-        return config.router.allowed_fails + 1
-    return config.settings.cb_failure_threshold
 
 
 def address_rules(config: Config) -> AddressRules:
@@ -335,11 +329,6 @@ def call_settings(deployment: DeploymentConfig, config: Config) -> CallSettings:
         max_retries=router.num_retries if retries is None else retries,
         max_response_bytes=upstreams.max_response_bytes,
     )
-
-
-def log_transition(name: str, old: str, new: str) -> None:
-    """A breaker changed: always worth a line."""
-    logger.warning("circuit breaker changed", extra={"deployment": name, "from": old, "to": new})
 
 
 def masked(config: Config) -> dict[str, Any]:

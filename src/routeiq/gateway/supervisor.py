@@ -18,8 +18,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import FrameType
 
+from routeiq.config.loader import load_config
 from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, Problem
+from routeiq.gateway.reload import keep_fixed
+from routeiq.gateway.runtime import check_resolved
 from routeiq.gateway.worker import FLUSH_S, WorkerOptions, run_worker
 
 logger = logging.getLogger("routeiq.supervisor")
@@ -31,7 +34,7 @@ PATIENCE_S = 0.5
 HEALTHY_S = 30.0
 KILL_MARGIN_S = 5.0
 POLL_S = 0.05
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def default_workers() -> int:
@@ -110,6 +113,7 @@ class Supervisor:
         self._born: dict[int, float] = {}
         self._pause: dict[int, float] = {}
         self._due: dict[int, float] = {}
+        self._restarts: set[int] = set()
         self._stopping = False
         self._failed = False
 
@@ -117,6 +121,7 @@ class Supervisor:
         """Run until told to stop; the exit code."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGHUP, self._pass_on)
         gc.collect()
         gc.freeze()  # the collector would touch, and so unshare, every page after the fork
         for index in range(len(self._sockets)):
@@ -155,13 +160,16 @@ class Supervisor:
         try:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            # Until the worker can reload: it reads the configuration below anyway.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
             started = self._options.on_started if index == 0 else None
             options = replace(self._options, parent_pid=parent, on_started=started)
-            run_worker(self._config, [self._sockets[index]], options)
+            config = self._config if index not in self._restarts else current(self._config)
+            run_worker(config, [self._sockets[index]], options)
             code = 0
         except Exception:
             logger.exception("worker failed")
@@ -192,6 +200,7 @@ class Supervisor:
         pause = self._pause.get(index, RESTART_MIN_S) if quick else RESTART_MIN_S
         self._pause[index] = min(pause * 2, RESTART_MAX_S)
         self._due[index] = now + pause
+        self._restarts.add(index)
         if pause > PATIENCE_S:  # it will not be back soon: its queue's clients must not wait for it
             self._sockets[index].close()
         logger.error(
@@ -218,6 +227,27 @@ class Supervisor:
         self._stopping = True
         self._signal(signal.SIGTERM)
 
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """SIGHUP: every worker reloads."""
+        self._signal(number)
+
     def _signal(self, number: int) -> None:
         for pid in self._pids:
             os.kill(pid, number)
+
+
+def current(config: Config) -> Config:
+    """The configuration as it stands now, for a worker that takes a dead one's place: it may have been reloaded.
+
+    One that cannot be used any more is not taken: what the dead worker was started with worked.
+    """
+    path = None if config.source == "environment" else config.source
+    try:
+        fresh = keep_fixed(load_config(path, os.environ), config)
+        check_resolved(fresh)
+    except ConfigError as error:
+        logger.error(
+            "the configuration cannot be read again", extra={"problems": str(error)[:1000]}
+        )
+        return config
+    return fresh

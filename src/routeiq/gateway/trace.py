@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from routeiq.access.limits import Ticket
 from routeiq.access.principal import Principal
 from routeiq.exceptions import NoHealthyDeployment
+from routeiq.experiments.running import Assignment
 from routeiq.ports import Clock, Header
 from routeiq.types import (
     Attempt,
@@ -26,23 +30,28 @@ class Trace:
 
     __slots__ = (
         "answered_by",
+        "assignment",
         "attempts",
         "client_headers",
         "clock",
+        "conversation",
         "cost_usd",
         "decision",
         "error",
         "explain",
         "first_token_ms",
         "kind",
+        "limit_headers",
         "operation",
         "phases",
         "principal",
         "rejected",
         "request",
         "request_id",
+        "response_id",
         "started",
         "status",
+        "ticket",
         "trace_id",
         "tried",
         "upstream_ms",
@@ -72,6 +81,11 @@ class Trace:
         self.cost_usd: float | None = None
         self.explain = False  # the client asked for scores and propensity in the headers
         self.rejected = 0  # answers that the strategy did not accept
+        self.ticket: Ticket | None = None  # what was reserved of the caller's limits
+        self.limit_headers: Sequence[Header] = ()
+        self.assignment: Assignment | None = None  # the experiment that this request is in
+        self.conversation: str | None = None
+        self.response_id: str | None = None  # of an answer that later requests may name
 
     def charge(self, cost_usd: float | None) -> None:
         """Add the cost of one call, where it is known: a request may take several."""

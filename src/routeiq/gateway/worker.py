@@ -10,13 +10,18 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvloop
 
 from routeiq.config.model import Config
 from routeiq.gateway.app import Gateway
+from routeiq.gateway.process import Process, worker_name
+from routeiq.gateway.reload import Reloader
 from routeiq.gateway.runtime import build
 from routeiq.gateway.server import Server, make_server
+from routeiq.ports import SystemClock
+from routeiq.state.bundle import open_state
 from routeiq.telemetry.access_log import AccessLog
 from routeiq.telemetry.output import Output
 
@@ -55,15 +60,19 @@ async def serve(config: Config, sockets: Sequence[socket.socket], options: Worke
     """Build the runtime, serve, drain, close."""
     loop = asyncio.get_running_loop()
     access_log = AccessLog(loop, options.output)
-    runtime = build(config, insecure=options.insecure, access_log=access_log)
-    gateway = Gateway(runtime)
+    process = process_of(config)
+    assemble = partial(build, process=process, insecure=options.insecure, access_log=access_log)
+    gateway = Gateway(assemble(config))
+    reloader = Reloader(gateway, build=assemble, prepare=process.prepare, clock=process.clock)
     server = make_server(gateway.app)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, process.reload_soon, "SIGHUP")
+    await process.start(gateway, reloader)
+    gateway.runtime.start()
     serving = asyncio.create_task(server.serve(sockets=list(sockets)))
     orphan = asyncio.create_task(watch_parent(options.parent_pid, stop))
-    activation = asyncio.create_task(runtime.activation.run())
     left_s = CUT_S
     try:
         await started(server, serving)
@@ -75,11 +84,24 @@ async def serve(config: Config, sockets: Sequence[socket.socket], options: Worke
         left_s = await drain(gateway, server, config.settings.drain_timeout_seconds)
     finally:
         orphan.cancel()
-        activation.cancel()
         server.should_exit = True
         await ended(server, serving, left_s)
-        await runtime.close()
+        await gateway.closed()
+        await gateway.runtime.close()
+        await process.close()
         access_log.close()
+
+
+def process_of(config: Config) -> Process:
+    """What this worker keeps, on the stores that the settings name."""
+    clock = SystemClock()
+    state = open_state(
+        database_url=config.settings.database_url,
+        redis_url=config.settings.redis_url,
+        section=config.routeiq.state,
+        clock=clock,
+    )
+    return Process(config, state=state, clock=clock, worker=worker_name())
 
 
 def settle_garbage_collector() -> None:

@@ -142,7 +142,7 @@ class Router:
         self._active = strategy
         self._plans = {}
 
-    def ensure(self, strategy: str) -> None:
+    def ensure(self, strategy: StrategyChoice | str) -> None:
         """Load a strategy that requests may name (`RoutingRequest.strategy`). Blocks.
 
         Raises:

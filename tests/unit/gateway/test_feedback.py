@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from routeiq.access.authentication import Authenticator
+from routeiq.access.principal import Principal
 from routeiq.exceptions import (
     InvalidApiKey,
     InvalidRequest,
@@ -19,8 +21,9 @@ from routeiq.exceptions import (
 )
 from routeiq.gateway import feedback as module
 from routeiq.gateway.asgi import Message
-from routeiq.gateway.feedback import Feedback, about_answer, score_of
+from routeiq.gateway.feedback import Feedback, about_answer, owns, score_of, texts_of
 from routeiq.gateway.small_body import MAX_BYTES
+from routeiq.ports import Header
 from routeiq.telemetry.decision_file import FEEDBACK, FeedbackTail
 from routeiq.telemetry.decisions import DecisionLog, Kept
 from routeiq.types import Decision, Deployment, Outcome, Ranked, RoutingRequest
@@ -230,11 +233,11 @@ def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     """A decision of the key "team", in a gateway whose keys are not all admins."""
     bench = Bench(tmp_path, key="team")
     authenticate = Authenticator.authenticate
-    monkeypatch.setattr(
-        Authenticator,
-        "authenticate",
-        lambda self, headers: replace(authenticate(self, headers), admin=False),
-    )
+
+    async def ordinary(self: Authenticator, headers: Iterable[Header]) -> Principal:
+        return replace(await authenticate(self, headers), admin=False)
+
+    monkeypatch.setattr(Authenticator, "authenticate", ordinary)
     return bench
 
 
@@ -261,3 +264,41 @@ def test_strange_events_in_the_file_teach_nothing(changes: dict[str, Any]) -> No
     bench.give(**changes)
     assert bench.lessons == []
     assert "feedback" not in bench.record
+
+
+@pytest.mark.parametrize(
+    ("principal", "record", "found"),
+    [
+        (Principal(alias="a", admin=True), {"key": "b"}, True),
+        (Principal(alias="a"), {"key": "a"}, True),
+        (Principal(alias="a"), {"key": "b"}, False),
+        (Principal(alias="a"), {}, False),
+        (Principal(alias="new", key_id="1"), {"key": "old", "key_id": "1"}, True),
+        (Principal(alias="a", key_id="2"), {"key": "a", "key_id": "1"}, False),
+        (Principal(alias="a", key_id="2"), {"key": "a"}, True),
+    ],
+)
+def test_a_decision_belongs_to_the_key_that_asked(
+    principal: Principal, record: dict[str, Any], found: bool
+) -> None:
+    assert owns(principal, record) is found
+
+
+def test_label_and_comment_are_short_texts() -> None:
+    given = {"label": "x" * 100, "comment": "é" * 2000, "other": 1}
+    assert texts_of(given) == {"label": "x" * 100, "comment": "é" * 2000}
+    assert texts_of({"label": None}) == {}
+    for name, bad in (("label", 7), ("label", "x" * 101), ("comment", "x" * 2001)):
+        with pytest.raises(InvalidRequest) as raised:
+            texts_of({name: bad})
+        assert raised.value.param == name
+
+
+async def test_without_a_database_the_experiment_is_told_by_the_worker_that_decided() -> None:
+    bench = Bench()
+    told: list[tuple[str, str, float, float | None]] = []
+    bench.feedback._rated = lambda *given: told.append(given)
+    bench.record |= {"experiment": "ab", "label": "b:1"}
+    await bench.post({"decision_id": ID, "score": 0.25})
+    await bench.post({"decision_id": ID, "score": 0.75})
+    assert told == [("ab", "b:1", 0.25, None), ("ab", "b:1", 0.75, 0.25)]

@@ -1,0 +1,17 @@
+"""`routeiq users`: people who have keys."""
+
+from __future__ import annotations
+
+import click
+
+from .entities import add_create_and_update, add_listing, add_show_and_delete
+
+
+@click.group()
+def users() -> None:
+    """Create, list, change and delete users of a running gateway; their keys inherit from them."""
+
+
+add_create_and_update(users, "user", "team")
+add_listing(users, "user", "team")
+add_show_and_delete(users, "user")

@@ -129,6 +129,17 @@ class RoutingStrategy(ABC):
         """What the admin API shows of this instance: artifact version, drift, posteriors. Default: nothing."""
         return {}
 
+    def snapshot(self) -> JsonObject | None:
+        """What was learned since `load`, as JSON, for `restore` in what takes over. Default: nothing."""
+        return None
+
+    def restore(self, state: JsonObject) -> None:
+        """Take over what `snapshot` of another instance gave.
+
+        Raises:
+            ValueError: it does not fit what is loaded here; nothing was changed.
+        """
+
     def observe(self, decision: Decision, outcome: Outcome) -> None:
         """Learn from what happened. Default: nothing."""
 

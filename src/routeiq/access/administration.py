@@ -22,6 +22,7 @@ from routeiq.access.stored import (
     settings_of,
 )
 from routeiq.access.wishes import alias_in, expiry_in, only_fields, reference_in, settings_in
+from routeiq.config.access import EntitySettings
 from routeiq.exceptions import (
     Conflict,
     InvalidRequest,
@@ -149,7 +150,7 @@ class Administration:
         only_fields(kind, body)
         entity = await self._to_change(kind, name, acting)
         now = self._clock.wall()
-        settings = settings_in(body, settings_of(entity))
+        settings = settings_in(body, _settings(entity))
         changed = replace(entity, body=body_of(settings, rotation_of(entity)))
         if "alias" in body and body["alias"] != entity.alias:
             changed = replace(changed, alias=self._free_alias(kind, body))
@@ -197,7 +198,7 @@ class Administration:
         until = {old: min(end, now + grace_s) for old, end in olds.items()}
         until = {old: end for old, end in until.items() if end > now}
         new = Rotation(current=id, until=tuple(until.items()))
-        changed = replace(key, prefix=extra.prefix, body=body_of(settings_of(key), new))
+        changed = replace(key, prefix=extra.prefix, body=body_of(_settings(key), new))
         try:
             stored = await self._update(
                 changed, acting.change("keys.rotate", key.id, {"grace_s": grace_s})
@@ -262,7 +263,7 @@ class Administration:
     async def _permissions(self, entity: Entity) -> tuple[str, ...]:
         nearest: Entity | None = entity
         while nearest is not None:
-            own = settings_of(nearest).permissions
+            own = _settings(nearest).permissions
             if own is not None:
                 return own
             if nearest.owner is not None:
@@ -321,3 +322,13 @@ class Administration:
         except StoreUnavailable as error:
             logger.warning("a change of keys was not announced", extra={"error": str(error)})
         return result
+
+
+def _settings(entity: Entity) -> EntitySettings:
+    """What is set now; nothing is written over what cannot be read."""
+    try:
+        return settings_of(entity)
+    except ValueError as error:
+        raise Conflict(
+            f"The settings of the {entity.kind} {entity.alias!r} were written by another version of RouteIQ."
+        ) from error

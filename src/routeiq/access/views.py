@@ -13,18 +13,23 @@ _OWN = set(EntitySettings.model_fields)
 
 
 def stored_view(entity: Entity, *, now: float) -> JsonObject:
-    """A stored one."""
-    settings = settings_of(entity)
+    """A stored one; what a newer version wrote is shown as it is."""
+    try:
+        own = settings_of(entity)
+        settings = own.model_dump(mode="json", exclude_defaults=True)
+        disabled = own.disabled
+    except ValueError:
+        settings, disabled = dict(entity.body or {}), True
     view: JsonObject = {
         "id": entity.id,
         "kind": entity.kind,
         "alias": entity.alias,
         "source": "store",
         "status": _status(
-            settings.disabled, entity.expires_at, now=now, revoked=entity.revoked_at is not None
+            disabled, entity.expires_at, now=now, revoked=entity.revoked_at is not None
         ),
         "version": entity.version,
-        "settings": settings.model_dump(mode="json", exclude_defaults=True),
+        "settings": settings,
         "created_at": iso(entity.created_at),
         "expires_at": iso(entity.expires_at),
     }

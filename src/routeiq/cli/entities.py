@@ -173,8 +173,8 @@ def add_show_and_delete(group: click.Group, kind: str) -> None:
         say(answer, as_json, f"deleted {answer['id']}")
 
 
-def add_create_and_update(group: click.Group, kind: str, *owners: str) -> None:
-    """Add `create` and `update`; `owners` are the options that say to whom it belongs."""
+def add_create(group: click.Group, kind: str, *owners: str) -> None:
+    """Add `create`; `owners` are the options that say to whom it belongs."""
 
     def create(alias: str, url: str, admin_key: str | None, as_json: bool, **given: Any) -> None:
         above = {owner: given.pop(owner) for owner in owners}
@@ -185,18 +185,28 @@ def add_create_and_update(group: click.Group, kind: str, *owners: str) -> None:
             text += f"\n{view['secret']}\nThis is the only time that the secret is shown."
         say(view, as_json, text)
 
-    def update(
-        name: str,
-        alias: str | None,
-        enabled: bool | None,
-        version: int | None,
-        url: str,
-        admin_key: str | None,
-        as_json: bool,
-        **given: Any,
-    ) -> None:
+    command = setting_options(create)
+    for owner in owners:
+        command = click.option(f"--{owner}", help=f"Its {owner}, by id or alias.")(command)
+    command = click.argument("alias")(admin_options(command))
+    group.command("create", help=f"Make a {kind}.")(command)
+
+
+_CHANGES = (
+    click.option("--alias", help="Its new alias."),
+    click.option("--enable/--disable", "enabled", default=None, help="Let it in, or refuse."),
+    click.option("--if-version", "version", type=int, help="Only if this is its version."),
+    click.argument("name"),
+)
+
+
+def add_update(group: click.Group, kind: str, *owners: str) -> None:
+    """Add `update`; `owners` as for `add_create`."""
+
+    def update(name: str, url: str, admin_key: str | None, as_json: bool, **given: Any) -> None:
         above = {owner: given.pop(owner) for owner in owners}
-        body = body_from(given, alias=alias, **above)
+        enabled, version = given.pop("enabled"), given.pop("version")
+        body = body_from(given, alias=given.pop("alias"), **above)
         if enabled is not None:
             body.setdefault("settings", {})["disabled"] = not enabled
         if not body:
@@ -204,18 +214,10 @@ def add_create_and_update(group: click.Group, kind: str, *owners: str) -> None:
         view = AdminApi(url, admin_key).call("PATCH", path_of(f"{kind}s", name), body, version)
         say(view, as_json, text_of(view))
 
-    made, changed = setting_options(create), setting_options(update)
+    command = setting_options(update)
     for owner in owners:
-        made = click.option(f"--{owner}", help=f"Its {owner}, by id or alias.")(made)
-        changed = click.option(f"--{owner}", help=f"Its new {owner}, by id or alias.")(changed)
-    made = click.argument("alias")(admin_options(made))
-    for option in (
-        click.option("--alias", help="Its new alias."),
-        click.option("--enable/--disable", "enabled", default=None, help="Let it in, or refuse."),
-        click.option("--if-version", "version", type=int, help="Only if this is its version."),
-        click.argument("name"),
-    ):
-        changed = option(changed)
-    group.command("create", help=f"Make a {kind}.")(made)
+        command = click.option(f"--{owner}", help=f"Its new {owner}, by id or alias.")(command)
+    for option in _CHANGES:
+        command = option(command)
     text = f"Change a {kind}, by id or alias; what is not given stays. Lists are replaced."
-    group.command("update", help=text)(admin_options(changed))
+    group.command("update", help=text)(admin_options(command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .admin_api import AdminApi, admin_options, path_of
-from .entities import add_create_and_update, add_listing, add_show_and_delete, say
+from .entities import add_create, add_listing, add_show_and_delete, add_update, say
 
 
 @click.group()
@@ -13,7 +13,8 @@ def keys() -> None:
     """Create, list, change, rotate and revoke API keys of a running gateway."""
 
 
-add_create_and_update(keys, "key", "user", "team")
+add_create(keys, "key", "user", "team")
+add_update(keys, "key", "user", "team")
 add_listing(keys, "key", "user", "team")
 add_show_and_delete(keys, "key")
 

@@ -48,7 +48,7 @@ class Chooser:
     def __init__(self, salt: str, weights: Mapping[str, float]) -> None:
         self._clocks = [
             (Hash("variant", salt, name).begin, 1.0 / weight, name)
-            for name, weight in weights.items()
+            for name, weight in sorted(weights.items())
             if weight > 0.0
         ]
 

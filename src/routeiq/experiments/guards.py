@@ -6,6 +6,7 @@ compare-and-set, and reaches every worker like any other change of control state
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,7 +102,8 @@ async def _look(
     stops: Stops = {}
     for name, one in definitions.items():
         if one.experiment.guards:
-            found = evaluate(one, await counters.read(group(name)), now)
+            fields = await counters.read(group(name))
+            found = await asyncio.to_thread(evaluate, one, fields, now)
             if found:
                 stops[name] = found
     return stops

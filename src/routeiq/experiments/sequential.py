@@ -14,26 +14,29 @@ from math import exp, lgamma, log, log1p
 from .statistics import Interval
 
 _A = _B = 0.5
-_STEPS = 60
+_PRIOR = lgamma(_A) + lgamma(_B) - lgamma(_A + _B)
+_STEPS = 40
 
 
-def log_evidence(k: int, n: int, p: float) -> float:
-    """Logarithm of the e-value against `p` being the share, after k of n."""
-    mixed = lgamma(_A + k) + lgamma(_B + n - k) - lgamma(_A + _B + n)
-    prior = lgamma(_A) + lgamma(_B) - lgamma(_A + _B)
-    # 0 * log 0 is 0: without failures p = 0 explains everything.
-    explained = (k * log(p) if k else 0.0) + ((n - k) * log1p(-p) if n > k else 0.0)
-    return mixed - prior - explained
+def evidence_of(k: int, n: int) -> Callable[[float], float]:
+    """After k of n: the logarithm of the e-value against p in (0, 1) being the share."""
+    mixed = lgamma(_A + k) + lgamma(_B + n - k) - lgamma(_A + _B + n) - _PRIOR
+    rest = n - k
+
+    def against(p: float) -> float:
+        return mixed - k * log(p) - rest * log1p(-p)
+
+    return against
 
 
 def share_sequence(k: int, n: int, alpha: float) -> Interval | None:
     """Confidence sequence for a share of which `k` of `n` were seen; `None` before the first."""
     if n <= 0:
         return None
-    limit, seen = -log(alpha), k / n
+    limit, seen, against = -log(alpha), k / n, evidence_of(k, n)
 
     def inside(p: float) -> bool:
-        return log_evidence(k, n, p) < limit
+        return against(p) < limit
 
     # The evidence grows on either side of k/n, so each bound is found by bisection.
     low = 0.0 if k == 0 else _boundary(inside, seen, 0.0)
@@ -66,12 +69,14 @@ def _p_value(failures: int, n: int, control_failures: int, control_n: int) -> fl
     if low == high:
         return 1.0
 
-    def first_less(p: float) -> bool:
-        first, second = log_evidence(failures, n, p), log_evidence(control_failures, control_n, p)
-        return (first < second) == (failures / n < control_failures / control_n)
+    arm, control = evidence_of(failures, n), evidence_of(control_failures, control_n)
+    below = failures / n < control_failures / control_n
 
-    at = _boundary(first_less, low, high)
-    evidence = log_evidence(failures, n, at)
+    def nearer_the_lower(p: float) -> bool:
+        return (arm(p) < control(p)) == below
+
+    at = _boundary(nearer_the_lower, low, high)
+    evidence = arm(at)
     return min(1.0, 2.0 * exp(-evidence)) if evidence > 0.0 else 1.0
 
 

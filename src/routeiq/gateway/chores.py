@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from routeiq.gateway.process import Process
 
 RETENTION_S = 3600.0
-CONVERSATIONS_S = 60.0
+EXPIRED_S = 60.0
 GUARDS_S = 10.0
 
 
@@ -30,7 +30,7 @@ class Chores:
         jobs = self._process.jobs
         if self._process.state.decisions is not None:
             jobs.add("retention", self.retention, every_s=RETENTION_S)
-        jobs.add("conversations", self.conversations, every_s=CONVERSATIONS_S)
+        jobs.add("expired", self.expired, every_s=EXPIRED_S)
         if self._process.config.settings.ab_testing_enabled:
             jobs.add("experiment-guards", self.guards, every_s=GUARDS_S)
 
@@ -47,9 +47,9 @@ class Chores:
             audit_retention_days=section.audit_retention_days,
         )
 
-    async def conversations(self, lease: Lease) -> None:
-        """Delete conversations that have expired, where the store does not by itself."""
-        await self._process.state.conversations.prune()
+    async def expired(self, lease: Lease) -> None:
+        """Delete conversations and limits that have expired, where the store does not by itself."""
+        await self._process.state.prune()
 
     async def guards(self, lease: Lease) -> None:
         """Stop variants that are shown to be worse than their guards allow."""

@@ -190,9 +190,7 @@ class Jobs:
             if left_s <= 0:
                 return
             try:
-                async with asyncio.timeout(
-                    left_s
-                ):  # the work stops in time although the store hangs
+                async with asyncio.timeout(left_s):  # the work stops though the store hangs
                     renewed = await self._acquire(job)
             except (StoreUnavailable, TimeoutError):
                 pause_s = min(RETRY_S, self._lease_s / RENEWALS)

@@ -97,6 +97,8 @@ class Process:
             flush_s=section.state.flush_s,
             on_alert=self._alert,
         )
+        for link, _ in state.links.values():
+            link.on_up.append(self.limiter.store_is_back)
         affinity = section.affinity
         self.affinity = (
             Affinity(
@@ -118,7 +120,7 @@ class Process:
     @property
     def hearing(self) -> bool:
         """Whether announcements of other workers arrive."""
-        return self._heard and self.state.events_up()
+        return self._heard and self.state.listening()
 
     def next_worker(self) -> str:
         """A name for the next runtime's own batches: it begins to count them from one."""
@@ -261,7 +263,10 @@ class Process:
             return  # logged and counted by the reloader
 
     async def prepare(self, runtime: Runtime) -> None:
-        """Bring a runtime that was built for a reload to what the control state says."""
+        """Bring a runtime that was built for a reload to what the control state says, and to what was learned."""
+        if self.gateway is not None:
+            # On the loop: what is taken over must not change meanwhile. About a millisecond.
+            runtime.router.take_over(self.gateway.runtime.router)
         if self.control is not None:
             await self.control.apply(runtime)
         self.keys.use(runtime.config.routeiq.access.defaults)

@@ -241,7 +241,7 @@ class Affinity:
         now = self._monotonic()
         if found is not None and found != deployment:
             self._recent.set(key, found, now, now - self._renew_s)
-        elif found is None or self._lost or now - known[2] >= self._renew_s:
+        elif found is None or now - known[2] >= self._renew_s:
             self._recent.set(key, deployment, now, now)
             self._write(key, deployment)
         else:

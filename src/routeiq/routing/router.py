@@ -188,6 +188,17 @@ class Router:
             self._load.lengths.expect(self._strategies.expected_output_tokens())
         return changed
 
+    def take_over(self, old: Router) -> None:
+        """Go on with what another router has learned and spent, as far as the same is configured here."""
+        self._strategies.take_over(old._strategies)
+        for name, budgets in old._budgets.items():
+            mine, theirs = self._profiles.get(name), old._profiles[name]
+            if mine is not None and (mine.budget, mine.cost_weight) == (
+                theirs.budget,
+                theirs.cost_weight,
+            ):
+                self._budgets[name] = budgets
+
     def strategy_names(self) -> list[str]:
         """The strategies that may depend on what is active: those that run, and what `auto` would use."""
         return sorted({TRAINED_STRATEGY, *self._strategies.names()})

@@ -163,6 +163,19 @@ class StrategySet:
         for strategy in self._made.values():
             strategy.close()
 
+    def take_over(self, old: StrategySet) -> None:
+        """Let each strategy go on with what the same one has learned in another set. What does not fit is lost."""
+        for identity, strategy in self._made.items():
+            before = old._made.get(identity)
+            state = None if before is None else before.snapshot()
+            if state is None:
+                continue
+            try:
+                strategy.restore(state)
+            except ValueError as error:
+                extra = {"strategy": strategy.name, "error": str(error)}
+                _log.warning("what a strategy has learned does not fit any more", extra=extra)
+
     def get(self, choice: Choice) -> RoutingStrategy:
         """The instance for a choice that was loaded."""
         return self._made[_identity(choice)]

@@ -58,7 +58,7 @@ class State:
     links: dict[str, tuple[Link, Ping]] = field(default_factory=dict)
     starts: list[Ping] = field(default_factory=list)
     closes: list[Ping] = field(default_factory=list)
-    events_link: Link | None = None
+    prunes: list[Ping] = field(default_factory=list)
 
     async def start(self) -> None:
         """Connect. What cannot be reached is noted in its link and tried again by `run`."""
@@ -76,9 +76,19 @@ class State:
         """The state of each store, by its name."""
         return {name: link.report() for name, (link, _) in self.links.items()}
 
-    def events_up(self) -> bool:
-        """Whether announcements can arrive, as far as is known."""
-        return self.events_link is None or self.events_link.state == "up"
+    def listening(self) -> bool:
+        """Whether announcements arrive, as far as is known."""
+        return bool(getattr(self.events, "listening", True))
+
+    async def prune(self) -> None:
+        """Delete what has expired where a store does not by itself.
+
+        Raises:
+            StoreUnavailable: the rest is deleted the next time.
+        """
+        await self.conversations.prune()
+        for one in self.prunes:
+            await one()
 
 
 def memory_state(clock: Clock) -> State:
@@ -119,49 +129,62 @@ def open_state(
         ConfigError: a URL cannot be used, or its driver is not installed.
     """
     link = Link("database", clock)
-    sqlite = is_sqlite(database_url)
-    database = (sqlite_database if sqlite else postgres_database)(
-        database_url, link, section, clock
-    )
-    state = State(
-        **ledgers(database),
-        **shared_stores(database),
-        events=database_events(database, database_url, sqlite=sqlite),
-        links={"database": (link, database.ping)},
-        starts=[database.start],
-        closes=[database.close],
-        events_link=link,
-    )
+    if is_sqlite(database_url):
+        state = sqlite_state(database_url, link, section, clock)
+    else:
+        state = postgres_state(database_url, link, section, clock)
     if redis_url:
         use_redis(state, redis_url, section, clock)
     return state
 
 
-def sqlite_database(url: str, link: Link, section: Section, clock: Clock) -> SqliteDatabase:
-    """The database in one file."""
+def sqlite_state(url: str, link: Link, section: Section, clock: Clock) -> State:
+    """Everything in one file.
+
+    What must survive a power failure (keys, control state, audit) is on the disk before it is acknowledged; the
+    rest is written without waiting for the disk, which a killed process survives too and which costs a third.
+    """
+    from .shared.events_sqlite import SqliteEvents
     from .sqlite import SqliteDatabase
 
-    return SqliteDatabase(
-        sqlite_path(url), link=link, clock=clock, timeout_s=section.database_timeout_s
+    path, timeout_s = sqlite_path(url), section.database_timeout_s
+    ledger = SqliteDatabase(path, link=link, clock=clock, timeout_s=timeout_s)
+    shared = Link("shared", clock)
+    quick = SqliteDatabase(path, link=shared, clock=clock, timeout_s=timeout_s, durable=False)
+    return State(
+        **ledgers(ledger),
+        **shared_stores(quick),
+        events=SqliteEvents(quick),
+        links={"database": (link, ledger.ping), "shared": (shared, quick.ping)},
+        starts=[ledger.start, quick.start],
+        closes=[quick.close, ledger.close],
     )
 
 
-def postgres_database(url: str, link: Link, section: Section, clock: Clock) -> PostgresDatabase:
-    """PostgreSQL."""
+def postgres_state(url: str, link: Link, section: Section, clock: Clock) -> State:
+    """Everything in PostgreSQL."""
     from .postgres import PostgresDatabase
+    from .shared.events_postgres import PostgresEvents
 
-    return PostgresDatabase(
+    database = PostgresDatabase(
         url,
         link=link,
         clock=clock,
         timeout_s=section.database_timeout_s,
         pool_size=section.database_pool_size,
     )
+    return State(
+        **ledgers(database),
+        **shared_stores(database),
+        events=PostgresEvents(database, url),
+        links={"database": (link, database.ping)},
+        starts=[database.start],
+        closes=[database.close],
+    )
 
 
 def ledgers(database: SqlDatabase) -> dict[str, Any]:
     """What must be durable."""
-    from .decisions import SqlDecisions
     from .ledgers import SqlAudit, SqlDirectory, SqlDocuments, SqlRoster
 
     return {
@@ -169,32 +192,24 @@ def ledgers(database: SqlDatabase) -> dict[str, Any]:
         "documents": SqlDocuments(database),
         "audit": SqlAudit(database),
         "roster": SqlRoster(database),
-        "decisions": SqlDecisions(database),
     }
 
 
 def shared_stores(database: SqlDatabase) -> dict[str, Any]:
-    """What workers share, where there is no Redis."""
+    """What workers share, where there is no Redis; and the decisions."""
+    from .decisions import SqlDecisions
     from .shared import SqlBoard, SqlConversations, SqlCounters, SqlLeases, SqlLimits
 
+    limits = SqlLimits(database)
     return {
-        "limits": SqlLimits(database),
+        "decisions": SqlDecisions(database),
+        "limits": limits,
+        "prunes": [limits.prune],
         "counters": SqlCounters(database),
         "board": SqlBoard(database),
         "conversations": SqlConversations(database),
         "leases": SqlLeases(database),
     }
-
-
-def database_events(database: SqlDatabase, url: str, *, sqlite: bool) -> Events:
-    """Announcements through the database."""
-    if sqlite:
-        from .shared.events_sqlite import SqliteEvents
-
-        return SqliteEvents(database)
-    from .shared.events_postgres import PostgresEvents
-
-    return PostgresEvents(database, url)
 
 
 def use_redis(state: State, url: str, section: Section, clock: Clock) -> None:
@@ -229,4 +244,3 @@ def use_redis(state: State, url: str, section: Section, clock: Clock) -> None:
     state.leases = RedisLeases(connection)
     state.links["redis"] = (link, connection.ping)
     state.closes.append(connection.close)
-    state.events_link = link

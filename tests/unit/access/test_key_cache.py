@@ -312,6 +312,9 @@ async def test_doubt_honours_remembered_keys_while_the_store_is_down(world: Worl
     world.directory.down = True
     world.cache.forget_all()
     assert (await world.ask()).principal.key_id == "key-1"
+    world.directory.down = False
+    assert world.cache.known(TOKEN) is None  # honoured, and still in doubt
+    world.directory.down = True
     world.clock.advance(600.0)
     with pytest.raises(StateUnavailable):
         await world.ask()

@@ -8,7 +8,7 @@ from routeiq.config.experiments import SubjectKind
 from routeiq.experiments.assignment import Chooser, Hash, subject_of
 from tests.unit.experiments.helpers import asked
 
-SUBJECTS = [f"key\0k{n}".encode() for n in range(20_000)]
+SUBJECTS = [f"key\0k{n}".encode() for n in range(8_000)]
 
 
 def chosen(weights: dict[str, float], salt: str = "e") -> list[str]:

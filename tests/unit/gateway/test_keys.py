@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -483,3 +484,17 @@ async def test_without_a_database_the_answer_is_503(world: World, call: str) -> 
         await world.ok(call, {"alias": "x"})
     assert isinstance(caught.value, RequestError)
     assert caught.value.retry_after_s == 1.0
+
+
+async def test_settings_of_another_version_are_shown_and_not_written_over(world: World) -> None:
+    made = await world.key()
+    entity = world.directory.entities["key", made["id"]]
+    newer = {"a_new_limit": 3}
+    world.directory.entities["key", made["id"]] = replace(entity, body=newer)
+    shown = await world.ok("GET /keys/app")
+    assert (shown["settings"], shown["status"]) == (newer, "disabled")
+    for call, body in (("PATCH /keys/app", {"alias": "b"}), ("POST /keys/app/rotate", {})):
+        with pytest.raises(Conflict, match="another version"):
+            await world.ok(call, body)
+    assert (await world.ok("POST /keys/app/revoke"))["status"] == "revoked"
+    await world.ok("DELETE /keys/app")

@@ -327,6 +327,30 @@ async def test_a_verdict_that_waits_is_younger_than_the_board(four: Fleet) -> No
     assert prober.breakers.allows("a")
 
 
+async def test_a_verdict_makes_news_that_wait_old(four: Fleet) -> None:
+    member = four.members[0]
+    member.connected = False
+    member.fail()
+    await member.fleet.step()
+    await four.members[1].close("a", "w1")
+    assert member.breakers.allows("a")
+    member.connected = True
+    await four.advance(1.0)
+    assert four.hub.notices == {}
+    assert four.allowing() == ["w0", "w1", "w2", "w3"]
+
+
+async def test_a_board_that_lost_its_notices_closes_nothing(four: Fleet) -> None:
+    await opened(four)
+    for one in four.members:
+        one.connected = False
+        await one.fleet.reread()
+        one.connected = True
+    four.hub.notices.clear()
+    await four.advance(REREAD_S)
+    assert four.allowing() == []
+
+
 async def test_strange_events_change_nothing(four: Fleet) -> None:
     member = four.members[0]
     strange: list[JsonObject] = [
@@ -344,7 +368,9 @@ async def test_strange_events_change_nothing(four: Fleet) -> None:
 async def test_overrides_are_not_published(four: Fleet) -> None:
     member = four.members[0]
     await opened(four)
-    member.breakers.override({"a": "closed", "b": "drain"})
+    member.breakers.override({"a": "drain", "b": "drain"})
+    member.breakers.override({})
+    member.breakers.override({"a": "closed"})
     member.breakers.override({})
     await four.step()
     assert set(four.hub.notices) == {"a"}

@@ -17,7 +17,7 @@ from routeiq.state.link import Link
 from routeiq.state.postgres import CHANNEL, PostgresDatabase
 from routeiq.state.postgres_connection import settings_of
 from routeiq.state.postgres_migrate import migrate_postgres
-from tests.support.postgres import PostgresServer, own_database, own_server
+from tests.support.postgres import own_database
 
 CLOCK = SystemClock()
 PUT = "INSERT INTO routeiq_documents VALUES (:name, 1, NULL, 0.0, '')"
@@ -223,7 +223,7 @@ async def test_a_connection_that_dies_in_use_is_an_outage(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_a_statement_that_takes_too_long_is_ended(url: str) -> None:
-    database, link = made(url, timeout_s=0.3)
+    database, link = made(url, timeout_s=1.5)
     await database.start()
     with pytest.raises(StoreUnavailable):
         await database.run(lambda session: session.rows("SELECT pg_sleep(30)"))
@@ -280,7 +280,7 @@ async def test_passwords_are_never_printed(caplog: pytest.LogCaptureFixture) -> 
     for url in (
         "postgresql://u:s3cr%25t@127.0.0.1:1/d",
         "postgresql://u@127.0.0.1:1/d?password=s3cr%25t",
-        "postgresql://u:s3cr%25t@127.0.0.1:5432/s3cr%25t",
+        "postgresql://postgres:s3cr%25t@127.0.0.1:5432/s3cr%25t",  # which is in the error
     ):
         database, link = made(url)
         await database.start()
@@ -333,78 +333,3 @@ def test_without_psycopg_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(routeiq.state, "postgres_connection", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'routeiq-router\[postgres\]'"):
         made("postgresql://h/d")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with own_server() as made:
-        migrate_postgres(made.url, CLOCK)
-        yield made
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_restart_under_use_loses_nothing(server: PostgresServer, how: str) -> None:
-    database, link = made(server.url, timeout_s=2)
-    await database.start()
-    watch = asyncio.create_task(link.run(database.ping))
-    acknowledged: list[str] = []
-    failed = 0
-
-    async def write(worker: int) -> None:
-        nonlocal failed
-        for number in range(100_000):
-            name = f"{how}-{worker}-{number}"
-            try:
-                await database.run(lambda s, name=name: s.count(PUT, {"name": name}))  # type: ignore[misc]
-                acknowledged.append(name)
-            except StoreUnavailable:
-                failed += 1
-                await asyncio.sleep(0.01)
-
-    writers = [asyncio.create_task(write(worker)) for worker in range(4)]
-    await until(lambda: len(acknowledged) > 20)
-    await asyncio.to_thread(getattr(server, how))
-    await until(lambda: link.state == "down")
-    await asyncio.to_thread(server.start)
-    back = len(acknowledged)
-    await until(lambda: len(acknowledged) > back + 20)
-    for writer in writers:
-        writer.cancel()
-    await asyncio.gather(*writers, return_exceptions=True)
-    rows = await database.run(lambda s: s.rows("SELECT name FROM routeiq_documents"))
-    assert set(acknowledged) <= {name for (name,) in rows}
-    assert link.state == "up"
-    assert min(failed, link.outages) > 0
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-    await database.close()
-
-
-@pytest.mark.anyio
-async def test_a_server_that_stands_still_is_given_up(server: PostgresServer) -> None:
-    database, link = made(server.url, timeout_s=0.4, pool_size=2)
-    await database.start()
-    server.freeze()
-    try:
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="no answer within"):
-                await database.run(lambda session: session.row("SELECT 1"))
-        assert link.state == "down"
-    finally:
-        server.thaw()
-    async with asyncio.timeout(10):
-        while link.state == "down":
-            try:
-                await database.ping()
-                link.worked()
-            except Exception:
-                await asyncio.sleep(0.05)
-    await database.run(lambda session: session.row("SELECT 1"))
-    await database.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)

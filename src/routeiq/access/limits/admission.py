@@ -172,6 +172,7 @@ class Admission:
             amount = amounts[bucket.measure]
             received(bucket, grant, grant.taken - amount, asked_at, wall)
             bucket.took += amount
+            bucket.times += 1
             if bucket.measure == SLOTS:
                 self._settlement.holders.add(bucket.tenant)
             elif bucket.lease:
@@ -260,7 +261,7 @@ def ask_of(bucket: Bucket, amount: int, extra: int, wall: float) -> Ask:
         amount=amount,
         extra=extra,
         keep_s=0.0 if bucket.span is None else bucket.span.keep_s(wall),
-        seed=0,
+        seed=bucket.seed,
     )
 
 
@@ -272,6 +273,7 @@ def _local(plan: Plan, amounts: Amounts, now: float) -> tuple[list[Take], list[B
         if bucket.covers(amount, now):
             bucket.lease -= amount
             bucket.took += amount
+            bucket.times += 1
             takes.append((bucket, amount, bucket.lease_window))
         else:
             lacking.append(bucket)

@@ -30,7 +30,8 @@ class Bucket:
 
     `lease` is what was taken from the store and not used yet (of slots: those that came free and were not given
     back yet), usable until `lease_until` and debited to `lease_window`: for a period that is how often the store
-    lost it. Below `low` more is fetched. `used` is what the store said last, with what this worker settled since,
+    lost it. Below `low` more is fetched, according to `took` (in `times` requests since `mark`; `rate` and `pace`
+    are those of the second before). `used` is what the store said last, with what this worker settled since,
     `held` counts this worker's slots. `ready`: it is known what was spent before, and `seed` is that until the
     store knows it too.
     `spent` is what the durable counters were not told yet. Since `outage_at` this worker counts alone: of
@@ -53,6 +54,7 @@ class Bucket:
         "outage_at",
         "outage_room",
         "outage_taken",
+        "pace",
         "rate",
         "ready",
         "refused_amount",
@@ -64,6 +66,7 @@ class Bucket:
         "span",
         "spent",
         "tenant",
+        "times",
         "took",
         "used",
     )
@@ -78,7 +81,8 @@ class Bucket:
         self.lease_until = inf if self.kind == "slots" else NEVER
         self.low = -1
         self.asking = False
-        self.took, self.mark, self.rate = 0, NEVER, 0.0
+        self.took, self.times, self.mark = 0, 0, NEVER
+        self.rate = self.pace = 0.0
         self.refused_until = self.retry_at = self.reset_at = NEVER
         self.refused_amount = 1
         self.ready = self.kind != "period"

@@ -13,7 +13,7 @@ from .buckets import NEVER, WINDOW_S, Bucket
 LEASE_S = 1.0
 """A lease lives this long after the last grant, and never beyond its window or period."""
 PER_SECOND = 4
-"""Leases in a second at a steady rate."""
+"""Leases in a second at a steady rate; a bucket that is used less often is not leased."""
 
 
 def wanted(bucket: Bucket, amount: int, now: float) -> int:
@@ -22,8 +22,10 @@ def wanted(bucket: Bucket, amount: int, now: float) -> int:
         return 0
     elapsed = now - bucket.mark
     if elapsed >= 1.0:
-        bucket.rate = bucket.took / elapsed
-        bucket.took, bucket.mark = 0, now
+        bucket.rate, bucket.pace = bucket.took / elapsed, bucket.times / elapsed
+        bucket.took, bucket.times, bucket.mark = 0, 0, now
+    if max(bucket.pace, bucket.times) < PER_SECOND:
+        return 0
     extra = int(max(bucket.rate, bucket.took)) // PER_SECOND
     return extra if extra >= amount else 0
 
@@ -64,6 +66,7 @@ def give_back(bucket: Bucket) -> None:
 def returned(bucket: Bucket, amount: int, window: int) -> None:
     """A request that was refused by another bucket did not need what it had taken from the lease here."""
     bucket.took -= amount
+    bucket.times -= 1
     if bucket.kind == "slots" or (bucket.lease and bucket.lease_window == window):
         bucket.lease += amount
     else:

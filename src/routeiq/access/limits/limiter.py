@@ -46,7 +46,7 @@ class Limiter:
         spending: durable counters, where `limits` may lose its memory (Redis); `None` where it is durable itself.
         clock: time.
         worker: this process's id, unique per start.
-        workers: how many workers are known; only for budgets while the store is down.
+        workers: how many workers share the limits, as far as is known; for budgets while the store is down.
         flush_s: how often settlements are sent.
         on_alert: called with rule, share and use (nano-USD or tokens) when a budget crosses a share.
         rng: for jitter.
@@ -133,6 +133,7 @@ class Limiter:
             takes.append((bucket, amount, bucket.lease_window))
         for bucket, amount, _ in takes:
             bucket.took += amount
+            bucket.times += 1
             bucket.lease = lease = bucket.lease - amount
             if lease < bucket.low:
                 self._fetch(bucket)

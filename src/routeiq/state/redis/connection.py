@@ -20,7 +20,7 @@ from redis import exceptions
 from routeiq.exceptions import StoreUnavailable
 from routeiq.state.link import Link
 
-from .keys import PING
+from .keys import CHANNEL, PING
 from .nodes import Nodes
 from .url import Target
 from .wire import Command, Wire
@@ -151,11 +151,11 @@ class RedisConnection:
             raise StoreUnavailable(f"redis does not answer: {_said(error)}") from error
 
     async def subscriber(self, on_push: Callable[[bytes], None]) -> Wire:
-        """A connection of its own, for `Events`; the caller aborts it."""
+        """A connection of its own, for `Events`, to the server that is published on; the caller aborts it."""
         async with asyncio.timeout(self._connect_timeout_s):
             await self._nodes.ready()
             return await self._connect(
-                self._nodes.places()[0], self._connect_timeout_s, on_push=on_push
+                self._nodes.place(CHANNEL) or "", self._connect_timeout_s, on_push=on_push
             )
 
     async def close(self) -> None:

@@ -124,6 +124,7 @@ async def test_after_an_outage_nothing_is_counted_twice(
     key = caller(rule("spend_usd", usd(100), "day"), rule("concurrent", 50))
     total = 0.0
     over: list[tuple[object, float]] = []
+    long = await take(limits, key, cost=3.0)
     for phase in range(3):
         store.down = phase == 1
         if phase == 2:
@@ -139,7 +140,7 @@ async def test_after_an_outage_nothing_is_counted_twice(
         await limits.flush()
         await limits._quietly(limits._spending.flush)  # type: ignore[union-attr]
         clock.advance(2.0)
-    for ticket, cost in over:
+    for ticket, cost in [*over, (long, 2.0)]:
         done(limits, ticket, cost=cost)  # type: ignore[arg-type]
         total += cost
     await limits.close()
@@ -148,6 +149,31 @@ async def test_after_an_outage_nothing_is_counted_twice(
     assert dict(await spending.read("spend:team:t1:day:2027-01-15")) == {
         "key:k1:spend_usd": usd(total)
     }
+
+
+@pytest.mark.parametrize("fate", [_kept, Store.lose])
+async def test_a_settlement_without_an_answer_counts_once_whatever_became_of_it(
+    store: Store, clock: FakeClock, fate: Callable[[Store], None]
+) -> None:
+    spending = Counts()
+    limits = limiter(store, clock, spending=spending)
+    key = caller(rule("spend_usd", usd(100), "day"), rule("concurrent", 5))
+    done(limits, await take(limits, key, cost=0.5), cost=2.0)
+    store.mute = True
+    await limits.flush()
+    store.mute, store.down = False, True
+    done(limits, await take(limits, key, cost=0.5), cost=1.0)
+    await limits._quietly(limits._spending.flush)  # type: ignore[union-attr]
+    store.down = False
+    clock.advance(1.0)
+    fate(store)
+    limits.store_is_back()
+    for _ in range(2):  # no request comes before these
+        await limits.flush()
+    done(limits, await take(limits, key), cost=0.25)
+    await limits.flush()
+    assert store.taken("team:t1", DAY) == usd(3.25)
+    assert store.taken("team:t1", "key:k1:concurrent") == 0
 
 
 async def test_a_reservation_whose_answer_was_lost_keeps_no_slot(

@@ -72,12 +72,18 @@ async def test_estimates_are_not_written_and_batches_count_once(
     done(limits, ticket, cost=1.0)
     spending.mute = True
     await write(limits)
-    await write(limits)
-    spending.mute = False
     done(limits, await take(limits, key), cost=0.5)
     await write(limits)
+    spending.mute = False
     await write(limits)
-    assert dict(await spending.read(GROUP)) == {"key:k1:spend_usd": usd(1.5)}
+    spending.down = True
+    for _ in range(2):
+        done(limits, await take(limits, key), cost=0.25)
+        await write(limits)
+    spending.down = False
+    await write(limits)
+    await write(limits)
+    assert dict(await spending.read(GROUP)) == {"key:k1:spend_usd": usd(2.0)}
 
 
 async def test_the_durable_value_is_read_once(store: Store, clock: FakeClock) -> None:

@@ -71,39 +71,34 @@ async def test_a_batch_with_a_record_that_cannot_be_encoded_is_not_stored_at_all
     assert await decisions.search({}, limit=10) == []
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({}, [6, 5, 4, 3, 2, 1]),
-        ({"key": "alice"}, [6, 5, 4, 2, 1]),
-        ({"key": "bob"}, [3]),
-        ({"key": "bob\0"}, []),
-        ({"team": "red"}, [4]),
-        ({"model": "strong"}, [5, 2]),
-        ({"model": None}, [6, 5, 4, 3, 2, 1]),
-        ({"requested": "gpt"}, [1]),
-        ({"strategy": "knn"}, [6]),
-        ({"status": 502}, [5]),
-        ({"outcome": "error"}, [5]),
-        ({"outcome": "success"}, [6, 4, 3, 2, 1]),
-        ({"session_id": "s"}, [6, 4]),
-        ({"experiment": "ab"}, [4, 3]),
-        ({"experiment": "ab", "variant": "b"}, [4]),
-        ({"since": START + 3, "until": START + 5}, [4, 3]),
-        ({"until": START + 2, "model": "strong"}, []),
-        ({"before": f"{3:024x}"}, [2, 1]),
-        ({"before": f"{99:024x}"}, []),
-        ({"before": f"{99:024x}", "before_time": START + 3}, [3, 2, 1]),
-        ({"before": f"{5:024x}", "model": "strong"}, [2]),
-    ],
-)
+SEARCHES: list[tuple[dict[str, Any], list[int]]] = [
+    ({}, [6, 5, 4, 3, 2, 1]),
+    ({"key": "alice"}, [6, 5, 4, 2, 1]),
+    ({"key": "bob"}, [3]),
+    ({"key": "bob\0"}, []),
+    ({"team": "red"}, [4]),
+    ({"model": "strong"}, [5, 2]),
+    ({"model": None}, [6, 5, 4, 3, 2, 1]),
+    ({"requested": "gpt"}, [1]),
+    ({"strategy": "knn"}, [6]),
+    ({"status": 502}, [5]),
+    ({"outcome": "error"}, [5]),
+    ({"outcome": "success"}, [6, 4, 3, 2, 1]),
+    ({"session_id": "s"}, [6, 4]),
+    ({"experiment": "ab"}, [4, 3]),
+    ({"experiment": "ab", "variant": "b"}, [4]),
+    ({"since": START + 3, "until": START + 5}, [4, 3]),
+    ({"until": START + 2, "model": "strong"}, []),
+    ({"before": f"{3:024x}"}, [2, 1]),
+    ({"before": f"{99:024x}"}, []),
+    ({"before": f"{99:024x}", "before_time": START + 3}, [3, 2, 1]),
+    ({"before": f"{5:024x}", "model": "strong"}, [2]),
+]
+
+
 @pytest.mark.parametrize("slice", [2, 1000])
 async def test_search_filters_and_sorts(
-    decisions: SqlDecisions,
-    query: dict[str, Any],
-    found: list[int],
-    slice: int,
-    monkeypatch: pytest.MonkeyPatch,
+    decisions: SqlDecisions, slice: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLICE", slice)
     await decisions.add(
@@ -116,8 +111,9 @@ async def test_search_filters_and_sorts(
             record(5, model="strong", status=502, outcome="error"),
         ]
     )
-    assert ids(await decisions.search(query, limit=10)) == found
-    assert ids(await decisions.search(query, limit=1)) == found[:1]
+    for query, found in SEARCHES:
+        assert (query, ids(await decisions.search(query, limit=10))) == (query, found)
+        assert (query, ids(await decisions.search(query, limit=1))) == (query, found[:1])
 
 
 async def test_an_unknown_field_is_a_defect_of_the_caller(decisions: SqlDecisions) -> None:

@@ -121,6 +121,25 @@ async def test_a_wrong_password_is_down(server: RedisServer) -> None:
         server.client.config_set("requirepass", "")
 
 
+@pytest.mark.anyio
+async def test_a_replica_is_no_place_for_writes(
+    connection: RedisConnection, server: RedisServer
+) -> None:
+    await connection.script(ECHO, ["k"], [1])
+    server.command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await connection.script(ECHO, ["k"], [1])
+        assert connection.link.state == "down"
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await connection.ping()
+    finally:
+        server.command("REPLICAOF", "NO", "ONE")
+    await connection.ping()
+    connection.link.worked()
+    assert await connection.script(ECHO, ["k"], [1]) == 2
+
+
 def test_it_works_on_uvloop(server: RedisServer) -> None:
     async def use() -> str | None:
         link = Link("redis", SystemClock())

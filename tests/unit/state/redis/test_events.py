@@ -75,8 +75,9 @@ async def test_what_is_not_ours_is_left_alone(
 
 @pytest.mark.anyio
 async def test_a_cut_connection_is_a_gap_and_made_again(
-    connection: RedisConnection, server: RedisServer
+    connection: RedisConnection, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "PING_S", 60.0)  # it is noticed at once, not by asking
     events = RedisEvents(connection, rng=random.Random(1))
     async with listening(events) as heard:
         server.command("CLIENT", "KILL", "TYPE", "pubsub")

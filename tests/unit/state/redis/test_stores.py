@@ -73,6 +73,19 @@ async def test_an_open_breaker_stays_on_the_board_for_its_probe(
 
 
 @pytest.mark.anyio
+async def test_a_breaker_that_nobody_closed_leaves_the_list(
+    connection: RedisConnection, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = RedisBoard(connection)
+    await board.open(Notice(id="a", left_s=60.0, worker="w"))
+    monkeypatch.setattr(keys, "BOARD_S", 0)
+    await board.open(Notice(id="b", left_s=0.01, worker="w"))
+    await asyncio.sleep(0.03)
+    assert [notice.id for notice in await board.all()] == ["a"]
+    assert server.command("ZCARD", keys.BOARD) == 1
+
+
+@pytest.mark.anyio
 async def test_one_probe_for_the_fleet_until_it_opens_again(connection: RedisConnection) -> None:
     board = RedisBoard(connection)
     claims = await asyncio.gather(*(board.claim_probe("a", f"w{n}", 60.0) for n in range(10)))

@@ -36,7 +36,9 @@ def reload_command(url: str, admin_key: str | None, as_json: bool, wait_s: float
     if as_json:
         click.echo(json.dumps({**found, "workers": len(workers), "behind": behind}))
     else:
-        click.echo(f"{found['source']} is in force ({found['digest'][:12]}), {len(workers)} workers.")
+        click.echo(
+            f"{found['source']} is in force ({found['digest'][:12]}), {len(workers)} workers."
+        )
         for one in behind:
             click.echo(f"not yet: {one}", err=True)
     sys.exit(1 if behind else 0)

@@ -28,7 +28,7 @@ _TOO_DEEP = "values are nested too deeply, or an alias contains itself"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What was written, included files merged in. `digest` is the SHA-256 of the files' bytes, `files` their paths.
+    """What was written, included files merged in. `digest` is the SHA-256 of the bytes of `files`.
 
     `from_environ` has the places whose value came from the environment, with the variable's name; where
     it is not set, the value is `None`.

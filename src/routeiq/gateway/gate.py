@@ -12,6 +12,7 @@ from routeiq.access.limits import Limiter
 from routeiq.access.principal import Principal
 from routeiq.exceptions import PermissionDenied
 from routeiq.experiments.live import Experiments
+from routeiq.experiments.running import Arm
 from routeiq.experiments.shadow import under
 from routeiq.gateway.trace import Trace
 from routeiq.routing.affinity import UNKNOWN, Affinity, conversation_key
@@ -58,7 +59,7 @@ class Gate:
         assignment = self._experiments.assign(
             request, key_id=principal.key_id, user=principal.user, team=principal.team
         )
-        if assignment is None:
+        if assignment is None or not open_to(principal, assignment.arm):
             return request
         trace.assignment = assignment
         return under(request, assignment.arm)
@@ -125,6 +126,13 @@ class Gate:
             tenant = trace.principal.tenant if trace.principal is not None else ""
             key = conversation_key(tenant, trace.response_id, trace.request.model)
             self._affinity.put(key, answered_by.id)
+
+
+def open_to(principal: Principal, arm: Arm) -> bool:
+    """Whether the caller may use what a variant puts in place: an experiment gives nobody more rights."""
+    if arm.profile is not None and not principal.may_profile(arm.profile):
+        return False
+    return arm.model is None or principal.access is None or principal.access.allows(arm.model)
 
 
 def entitled(principal: Principal, request: RoutingRequest) -> RoutingRequest:

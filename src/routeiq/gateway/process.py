@@ -233,7 +233,7 @@ class Process:
     async def _on_event(self, topic: str, payload: JsonObject) -> None:
         if topic == "keys":
             if payload.get("kind") in ENTITY_KINDS:
-                self.keys.forget(payload["kind"], str(payload.get("id")))
+                self.keys.forget(payload["kind"], str(payload.get("id")), payload.get("generation"))
         elif topic == "breakers":
             await self.fleet.on_event(payload)
         elif topic == "reload" and self.gateway is not None:

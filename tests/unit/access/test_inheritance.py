@@ -193,3 +193,9 @@ def test_permissions(
     principal = resolve(level("key", {"permissions": permissions})).principal
     assert all(principal.may(one) for one in may)
     assert not any(principal.may(one) for one in may_not)
+
+
+def test_an_empty_list_of_models_allows_none() -> None:
+    access = family(user={"models": []}).principal.access
+    assert access is not None
+    assert not access.allows("gpt-5")

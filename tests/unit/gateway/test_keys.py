@@ -498,3 +498,18 @@ async def test_settings_of_another_version_are_shown_and_not_written_over(world:
             await world.ok(call, body)
     assert (await world.ok("POST /keys/app/revoke"))["status"] == "revoked"
     await world.ok("DELETE /keys/app")
+
+
+async def test_an_announcement_claims_no_other_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await world.key()
+    update = world.directory.update
+
+    async def between(entity: Entity, change: Any) -> Entity:
+        world.directory.changes.append(change)  # somebody else's, at the same time
+        return await update(entity, change)
+
+    monkeypatch.setattr(world.directory, "update", between)
+    await world.ok("POST /keys/app/revoke")
+    assert world.told[-1] == ("keys", {"kind": "key", "id": made["id"]})

@@ -196,7 +196,11 @@ def start_routeiq(
     process = site.lab.start(
         f"routeiq-{workers}",
         [*command, *arguments] if command else routeiq(*arguments),
-        env={"LITELLM_MASTER_KEY": MASTER_KEY, **(env or {})},
+        env={
+            "LITELLM_MASTER_KEY": MASTER_KEY,
+            "DATABASE_URL": f"sqlite:///{site.lab.path}/routeiq-{port}.db",
+            **(env or {}),
+        },
         cpus=site.gateway_cpus if pinned else None,
     )
     return Target(

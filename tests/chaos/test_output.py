@@ -34,7 +34,11 @@ class Process:
                 command,
                 stdout=stdout,
                 stderr=stderr,
-                env={**env, "ROUTEIQ_CB_FAILURE_THRESHOLD": "1"},
+                env={
+                    **env,
+                    "ROUTEIQ_CB_FAILURE_THRESHOLD": "1",
+                    "DATABASE_URL": f"sqlite:///{folder}/routeiq.db",
+                },
             )
         wait_until(self.ready, "the gateway is ready", 30.0)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from tests.support.http import Answer, call, connect
 from tests.support.processes import (
@@ -22,8 +22,23 @@ from tests.support.processes import (
     write_config,
 )
 
-AUTH = {"authorization": f"Bearer {MASTER_KEY}"}
+
+def bearer(key: str) -> dict[str, str]:
+    """The header with which a key is shown."""
+    return {"authorization": f"Bearer {key}"}
+
+
+AUTH = bearer(MASTER_KEY)
 CHAT = "/v1/chat/completions"
+
+
+class Serving(Protocol):
+    """A gateway, or what stands in front of several."""
+
+    @property
+    def url(self) -> str: ...
+
+    def running(self) -> bool: ...
 
 
 def place(id: str, sim_url: str, model: str, group: str = "pair", **params: Any) -> dict[str, Any]:
@@ -51,9 +66,18 @@ def chat_body(text: str = "hello", model: str = "pair", **more: Any) -> dict[str
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
 
 
-def ask(gateway: Gateway, text: str = "hello", *, timeout: float = 30.0, **more: Any) -> Answer:
+def ask(
+    gateway: Serving,
+    text: str = "hello",
+    *,
+    timeout: float = 30.0,
+    key: str = MASTER_KEY,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Answer:
     """One chat request on its own connection."""
-    return call(gateway.url + CHAT, chat_body(text, **more), headers=AUTH, timeout=timeout)
+    sent = {**bearer(key), **(headers or {})}
+    return call(gateway.url + CHAT, chat_body(text, **more), headers=sent, timeout=timeout)
 
 
 def error_code(answer: Answer) -> str | None:
@@ -72,6 +96,51 @@ def admin(gateway: Gateway, path: str) -> Any:
     answer = call(f"{gateway.url}/routeiq/v1/{path}", headers=AUTH)
     assert answer.status == 200, answer.body
     return answer.json()
+
+
+def make_key(gateway: Serving, alias: str, **settings: Any) -> str:
+    """The secret of a new key."""
+    body = {"alias": alias, "settings": settings}
+    answer = call(f"{gateway.url}/routeiq/v1/keys", body, headers=AUTH)
+    assert answer.status == 201, answer.body
+    secret: str = answer.json()["secret"]
+    return secret
+
+
+def budget_used(gateway: Serving, key: str) -> float:
+    """What a key has used of its only budget."""
+    answer = call(f"{gateway.url}/routeiq/v1/usage", headers=bearer(key))
+    assert answer.status == 200, answer.body
+    (budget,) = answer.json()["budgets"]
+    return float(budget["used"])
+
+
+def readiness(gateway: Serving) -> tuple[int, str, dict[str, str]]:
+    """Status code, word and the state of each store, as one worker's probe says."""
+    answer = call(f"{gateway.url}/_health/ready", timeout=5.0)
+    body = answer.json()
+    stores = {name: one["state"] for name, one in body.get("stores", {}).items()}
+    return answer.status, body["status"], stores
+
+
+def wait_store(gateway: Gateway, name: str, state: str, *, workers: int = 1) -> float:
+    """Until every worker says this of a store, and the probe agrees; the seconds that took."""
+    begun = time.monotonic()
+
+    def said() -> bool:
+        seen = {}
+        for _ in range(workers * 12):
+            found = admin(gateway, "status")
+            seen[found["worker_id"]] = found["stores"][name]["state"]
+            if len(seen) == workers:
+                break
+        return len(seen) == workers and set(seen.values()) == {state}
+
+    wait_until(said, f"{name} is {state} for {workers} workers", 20.0)
+    status, word, stores = readiness(gateway)
+    assert (status, stores[name]) == (200, state)
+    assert word == ("ready" if set(stores.values()) == {"up"} else "degraded")
+    return time.monotonic() - begun
 
 
 def breaker(gateway: Gateway, id: str) -> str:
@@ -177,8 +246,17 @@ class Load:
     `outcomes` maps it to ("ok", status), ("refused", code of a clean error) or ("lost", why).
     """
 
-    def __init__(self, gateway: Gateway, *, clients: int, fresh: bool, stream: bool) -> None:
+    def __init__(
+        self,
+        gateway: Serving,
+        *,
+        clients: int,
+        fresh: bool,
+        stream: bool = False,
+        key: str = MASTER_KEY,
+    ) -> None:
         self.gateway = gateway
+        self.key = key
         self.fresh = fresh
         self.stream = stream
         self.outcomes: dict[str, tuple[str, str]] = {}
@@ -204,7 +282,7 @@ class Load:
             number += 1
             text = f"request {client}-{number}"
             try:
-                answer = connection.post(chat_body(text, stream=self.stream))
+                answer = connection.post(chat_body(text, stream=self.stream), self.key)
             except OSError as error:
                 self.outcomes[text] = ("lost", repr(error))
                 time.sleep(0.02)
@@ -235,12 +313,14 @@ class KeepAlive:
     def __init__(self, url: str) -> None:
         self._connection = connect(url, 30.0)
 
-    def post(self, body: Any) -> Answer:
+    def post(self, body: Any, key: str = MASTER_KEY) -> Answer:
         sock = self._connection.sock
         if sock is not None and _at_end(sock):
             self._connection.close()
         raw = json.dumps(body)
-        self._connection.request("POST", CHAT, raw, {**AUTH, "content-type": "application/json"})
+        self._connection.request(
+            "POST", CHAT, raw, {**bearer(key), "content-type": "application/json"}
+        )
         response = self._connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
         data = read_whole(response.read)

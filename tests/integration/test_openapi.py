@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.integration.conftest import StartGateway
 from tests.integration.helpers import KEY, catalogue, get
-from tests.support.http import call
+from tests.support.http import Answer, call
 from tests.support.processes import Gateway, SimulatorProcess
 
 CHECKS = [
@@ -50,17 +52,23 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [(path, method) for path, methods in document["paths"].items() for method in methods]
 
 
+def bare(
+    gateway: Gateway, path: str, method: str, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """A call with an empty body, where there is one; names in the path are replaced by something."""
+    concrete = re.sub(r"\{\w+\}", "sim-small", path)
+    body: Any = {} if method in ("post", "put", "patch") else None
+    return call(gateway.url + concrete, body, method=method.upper(), headers=headers)
+
+
 def test_the_document_is_served_without_a_key_and_names_every_route(gateway: Gateway) -> None:
     document = call(f"{gateway.url}/routeiq/v1/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert document["info"]["version"] == get(gateway, "/routeiq/v1/status").json()["version"]
     for path, method in operations(document):
-        concrete = path.replace("{id}", "sim-small")
-        body: Any = {} if method == "post" else None
-        answer = call(gateway.url + concrete, body, headers=KEY)
+        answer = bare(gateway, path, method, KEY)
         assert answer.status != 405, f"{method} {path}"
-        unknown = answer.status == 404 and answer.json()["error"]["code"] == "not_found"
-        assert not unknown or "decisions" in path, f"{method} {path}"
+        assert b"There is no route" not in answer.body, f"{method} {path}"
 
 
 def test_what_is_answered_is_what_the_document_says(gateway: Gateway) -> None:
@@ -88,7 +96,6 @@ def test_without_a_key_every_protected_operation_is_a_401(gateway: Gateway) -> N
     document = call(f"{gateway.url}/routeiq/v1/openapi.json").json()
     for path, method in operations(document):
         operation = document["paths"][path][method]
-        body: Any = {} if method == "post" else None
-        answer = call(gateway.url + path.replace("{id}", "sim-small"), body)
+        answer = bare(gateway, path, method)
         free = operation.get("security") == []
         assert (answer.status == 401) is not free, f"{method} {path}: {answer.status}"

@@ -64,8 +64,8 @@ def key_text(path: Place) -> str:
 
 
 def is_secret(path: Place) -> bool:
-    """Whether the value there must not be shown."""
-    return any(_SECRET.search(str(part)) for part in path)
+    """Whether the value there must not be shown. A key may have been written where its settings belong."""
+    return path[-2:-1] == ("keys",) or any(_SECRET.search(str(part)) for part in path)
 
 
 def validate(document: Document, problems: list[Problem]) -> ConfigFile | None:

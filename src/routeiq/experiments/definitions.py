@@ -150,6 +150,9 @@ def _strategy(place: str, strategy: str, experiment: Experiment, names: Names) -
             f"{strategy!r} asks models itself, which costs money and time: it cannot run in shadow."
         )
         return [_at(f"{place}.strategy", message, "Use `mode: live` with little `traffic`.")]
+    if experiment.mode == "shadow" and traits.cpu_bound:
+        message = f"{strategy!r} computes for so long that it would hold up requests: it cannot run in shadow."
+        return [_at(f"{place}.strategy", message, "Use `mode: live` with little `traffic`.")]
     return []
 
 

@@ -64,6 +64,16 @@ class Experiments:
     def _kept(self, definitions: dict[str, Definition]) -> dict[str, Definition]:
         return definitions if self._enabled else {}
 
+    def strategies(self, body: JsonObject | None) -> set[str]:
+        """The strategies that variants would name after `swap(body)`: they must be there before it."""
+        definitions = self._kept(merge(self._declared, body, self._names)[0])
+        return {
+            variant.strategy
+            for one in definitions.values()
+            for variant in one.experiment.variants.values()
+            if variant.strategy is not None
+        }
+
     def swap(self, body: JsonObject | None) -> None:
         """Take over the control document. What cannot be used of it is logged and left out."""
         definitions, problems = merge(self._declared, body, self._names)

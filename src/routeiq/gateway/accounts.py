@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from routeiq.experiments.live import Experiments
@@ -45,8 +46,10 @@ class Accounts:
             if self._access_log is not None:
                 self._access_log.write("request refused", self._refusal(trace))
             return
-        self._router.observe(request, decision, outcome)
         record = self._record(trace, request, decision, outcome)
+        self._router.observe(
+            request, decision, outcome
+        )  # after shadows: they must not know the outcome
         self._decisions.add(record, request, decision, outcome)
         if self._decision_store is not None:
             self._decision_store.add(record, request, decision, outcome)
@@ -75,11 +78,15 @@ class Accounts:
         if trace.assignment is not None:
             record.update(trace.assignment.record())
             self._experiments.observed(trace.assignment, outcome)
+        asked = trace.asked or request
+        record["requested"] = asked.model  # a variant may have put another in its place
         if self._experiments.definitions:
-            shadows = self._experiments.shadows(request, **identity(trace))
+            shadows = self._experiments.shadows(asked, **identity(trace))
             if shadows:
                 tally, decide = self._experiments.tally, self._router.decide
-                record["shadow"] = decide_beside(shadows, request, decision, decide, tally)
+                # Where the conversation is by now is the active strategy's doing, not the variant's choice.
+                asked = replace(asked, stick=None)
+                record["shadow"] = decide_beside(shadows, asked, decision, decide, tally)
         return record
 
     def _refusal(self, trace: Trace) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from routeiq.gateway.services import admin_routes
 from routeiq.types import Operation
 
 logger = logging.getLogger("routeiq.gateway")
+CLOSED_S = 1.0
+"""For the counts of replaced runtimes when the worker ends."""
+RETRY_S = 1.0
 
 OPERATIONS: dict[str, Operation] = {
     "/chat/completions": "chat",
@@ -59,6 +62,17 @@ class Generation:
         self.routes = RouteTable(routes, {"/models/": models.one, "/v1/models/": models.one})
 
 
+async def retire(runtime: Runtime) -> None:
+    """Close a runtime that was replaced, once what it has counted is written: a store may be down for now."""
+    try:
+        written = await runtime.experiments.flush()
+        while not written:
+            await asyncio.sleep(RETRY_S)
+            written = await runtime.experiments.flush()
+    finally:
+        await runtime.close()
+
+
 class Gateway:
     """Holds the current generation; `app` is what the server calls."""
 
@@ -88,12 +102,15 @@ class Gateway:
             self._close(old)
 
     async def closed(self) -> None:
-        """Wait until replaced runtimes are closed."""
+        """Wait until replaced runtimes are closed; one whose counts no store takes is closed with them."""
         if self._closing:
-            await asyncio.wait(self._closing)
+            _, late = await asyncio.wait(self._closing, timeout=CLOSED_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _close(self, generation: Generation) -> None:
-        task = asyncio.get_running_loop().create_task(generation.runtime.close())
+        task = asyncio.get_running_loop().create_task(retire(generation.runtime))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

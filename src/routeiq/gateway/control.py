@@ -11,13 +11,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from routeiq._version import __version__
 from routeiq.config.section import StrategyChoice
-from routeiq.exceptions import ConfigError, StoreUnavailable
+from routeiq.exceptions import StoreUnavailable
+from routeiq.resilience.breaker import Override
 from routeiq.stores import Document, Worker
 from routeiq.types import JsonObject
 
@@ -30,6 +31,7 @@ STRATEGY = "strategy"
 EXPERIMENTS = "experiments"
 BREAKERS = "breakers"
 BEAT_S = 5.0
+OVERRIDES = TypeAdapter(dict[str, Override])
 BLIND_S = 0.5
 """How often documents are read while announcements do not arrive."""
 
@@ -48,6 +50,7 @@ class Control:
         self.directory = -1
         self.workers = 0
         self.problems: dict[str, str] = {}
+        self._reported: tuple[int, int, str] | None = None
 
     def status(self) -> JsonObject:
         """For the admin API."""
@@ -67,26 +70,29 @@ class Control:
         last_beat = -BEAT_S
         while True:
             self._poke.clear()
-            before = (self.generation, self.directory)
             try:
                 await self.refresh()
                 now = self._process.clock.monotonic()
-                if (self.generation, self.directory) != before or now - last_beat >= BEAT_S:
+                applied = (self.generation, self.directory, self._current().config.digest)
+                if applied != self._reported or now - last_beat >= BEAT_S:
                     await self.beat()
-                    last_beat = now
+                    self._reported, last_beat = applied, now
             except StoreUnavailable:  # the link has said so, and reads again when it is back
                 logger.debug("control state cannot be read")
             except Exception:  # fire-wall: the loop must outlive whatever a document holds
                 logger.exception("control state cannot be applied")
-            try:
-                async with asyncio.timeout(self._pause()):
-                    await self._poke.wait()
-            except TimeoutError:
-                continue
+            await self._wait()
 
-    def _pause(self) -> float:
-        section = self._process.config.routeiq.state
-        return min(section.reread_s if self._process.hearing else BLIND_S, section.reread_s)
+    async def _wait(self) -> None:
+        """Until something changed, or it is time to read again. In steps: announcements may cease meanwhile."""
+        reread_s, waited_s = self._process.config.routeiq.state.reread_s, 0.0
+        while waited_s < min(reread_s if self._process.hearing else BLIND_S, reread_s, BEAT_S):
+            try:
+                async with asyncio.timeout(min(BLIND_S, reread_s)):
+                    await self._poke.wait()
+                    return
+            except TimeoutError:
+                waited_s += BLIND_S
 
     async def refresh(self) -> None:
         """Take what changed since the last look.
@@ -95,29 +101,36 @@ class Control:
             StoreUnavailable: the documents cannot be read; what was applied stays.
         """
         state, keys = self._process.state, self._process.keys
-        generation, documents = await state.documents.all()
-        directory = await state.directory.generation()
-        if directory != self.directory:
-            await keys.refresh(directory)
-            self.directory = directory
-        if generation != self.generation:
-            async with self._applying:
+        async with self._applying:
+            # Read inside the lock: what was read before another's change must not undo it.
+            generation, documents = await state.documents.all()
+            directory = await state.directory.generation()
+            if directory != self.directory:
+                await keys.refresh(directory)
+                self.directory = directory
+            if generation != self.generation:
                 self._documents = documents
                 await self.apply(self._current())
                 self.generation = generation
 
     async def apply(self, runtime: Runtime) -> None:
         """Bring a runtime to what the documents say; also used before a reloaded one is swapped in."""
+        documents = None
+        while documents is not self._documents:  # they may change while a strategy loads
+            documents = self._documents
+            await self._apply(runtime, documents)
+
+    async def _apply(self, runtime: Runtime, documents: Mapping[str, Document]) -> None:
         for name, work in (
             (STRATEGY, self._strategy),
             (EXPERIMENTS, self._experiments),
             (BREAKERS, self._breakers),
         ):
-            document = self._documents.get(name)
+            document = documents.get(name)
             body = None if document is None else document.body
             try:
                 await work(runtime, body)
-            except (ConfigError, ValidationError, ValueError, TypeError) as error:
+            except Exception as error:  # fire-wall: one document must not keep the others from being applied
                 said = str(error)[:500]
                 if self.problems.get(name) != said:
                     logger.error(
@@ -136,8 +149,7 @@ class Control:
         await runtime.experiment(body)
 
     async def _breakers(self, runtime: Runtime, body: JsonObject | None) -> None:
-        overrides: dict[str, Any] = {} if body is None else body
-        self._process.breakers.override(overrides)
+        self._process.breakers.override(OVERRIDES.validate_python(body or {}))
 
     async def beat(self) -> None:
         """Report what this worker has applied.

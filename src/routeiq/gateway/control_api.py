@@ -73,7 +73,7 @@ class ControlApi:
         try:
             await asyncio.to_thread(self._runtime.router.ensure, choice)
         except ConfigError as error:
-            said = "; ".join(problem.message for problem in error.problems)
+            said = "; ".join(map(str, error.problems))
             raise InvalidRequest(f"This strategy cannot be used: {said}", param="name") from error
         document = await self._write(scope, STRATEGY, choice.model_dump(mode="json"), change)
         await self._answer_strategy(send, document)

@@ -16,6 +16,7 @@ from routeiq.experiments.running import Arm
 from routeiq.experiments.shadow import under
 from routeiq.gateway.trace import Trace
 from routeiq.routing.affinity import UNKNOWN, Affinity, conversation_key
+from routeiq.routing.catalog import Catalog
 from routeiq.routing.load import LoadTracker
 from routeiq.types import Decision, RoutingRequest
 
@@ -30,11 +31,13 @@ class Gate:
         affinity: Affinity | None,
         experiments: Experiments,
         load: LoadTracker,
+        catalog: Catalog,
     ) -> None:
         self._limiter = limiter
         self._affinity = affinity
         self._experiments = experiments
         self._lengths = load.lengths
+        self._catalog = catalog
 
     def greet(self, principal: Principal) -> None:
         """Turn a caller away at once whose limits are known to be used up.
@@ -54,15 +57,28 @@ class Gate:
         principal = trace.principal
         if principal is not None and not principal.admin:
             request = entitled(principal, request)
+            if principal.profiles is not None and request.profile is None:
+                named = self._catalog.named_profile(request.model)
+                if named is not None and not principal.may_profile(named):
+                    raise profile_denied(named, "model")
         if principal is None:
             return request
         assignment = self._experiments.assign(
             request, key_id=principal.key_id, user=principal.user, team=principal.team
         )
-        if assignment is None or not open_to(principal, assignment.arm):
+        if assignment is None or not self._open_to(principal, assignment.arm):
             return request
-        trace.assignment = assignment
+        trace.assignment, trace.asked = assignment, request
         return under(request, assignment.arm)
+
+    def _open_to(self, principal: Principal, arm: Arm) -> bool:
+        """Whether the caller may use what a variant puts in place: an experiment gives nobody more rights."""
+        profile = arm.profile
+        if profile is None and arm.model is not None:
+            profile = self._catalog.named_profile(arm.model)
+        if profile is not None and not principal.may_profile(profile):
+            return False
+        return arm.model is None or principal.access is None or principal.access.allows(arm.model)
 
     async def recall(self, trace: Trace, request: RoutingRequest) -> RoutingRequest:
         """The request with the deployment that its conversation stays with."""
@@ -115,11 +131,14 @@ class Gate:
             tokens = None
             if usage is not None and usage.input_tokens is not None:
                 tokens = usage.input_tokens + (usage.output_tokens or 0)
-            answered = trace.answered_by is not None and trace.status < 400
-            self._limiter.settle(ticket, tokens=tokens, cost_usd=trace.cost_usd, answered=answered)
+            self._limiter.settle(
+                ticket, tokens=tokens, cost_usd=trace.cost_usd, answered=answered(trace)
+            )
         answered_by, decision = trace.answered_by, trace.decision
         if answered_by is None or decision is None or self._affinity is None:
             return
+        if not answered(trace):
+            return  # a conversation does not move to what failed
         if trace.conversation is not None and answered_by is not decision.chosen:
             self._affinity.put(trace.conversation, answered_by.id)
         if trace.response_id is not None and trace.request is not None:
@@ -128,11 +147,11 @@ class Gate:
             self._affinity.put(key, answered_by.id)
 
 
-def open_to(principal: Principal, arm: Arm) -> bool:
-    """Whether the caller may use what a variant puts in place: an experiment gives nobody more rights."""
-    if arm.profile is not None and not principal.may_profile(arm.profile):
+def answered(trace: Trace) -> bool:
+    """Whether a provider began to answer: then it has its price, though the client left or the stream was cut."""
+    if trace.answered_by is None:
         return False
-    return arm.model is None or principal.access is None or principal.access.allows(arm.model)
+    return trace.kind != "error" or trace.first_token_ms is not None
 
 
 def entitled(principal: Principal, request: RoutingRequest) -> RoutingRequest:
@@ -142,11 +161,13 @@ def entitled(principal: Principal, request: RoutingRequest) -> RoutingRequest:
         PermissionDenied: a profile that the key may not ask for.
     """
     if request.profile is not None and not principal.may_profile(request.profile):
-        raise PermissionDenied(
-            f"This key may not use the profile {request.profile[:100]!r}.",
-            param="x-routeiq-profile",
-        )
+        raise profile_denied(request.profile, "x-routeiq-profile")
     hint = request.hint if principal.may_hint else None
     if not (principal.access or principal.tags or hint is not request.hint):
         return request
     return replace(request, access=principal.access, tags=request.tags | principal.tags, hint=hint)
+
+
+def profile_denied(name: str, param: str) -> PermissionDenied:
+    """The error for a profile that the key may not ask for."""
+    return PermissionDenied(f"This key may not use the profile {name[:100]!r}.", param=param)

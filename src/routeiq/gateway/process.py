@@ -7,7 +7,9 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from routeiq.access.key_cache import KeyCache
@@ -43,6 +45,15 @@ ENTITY_KINDS = ("key", "user", "team")
 FLUSH_S = 2.0
 """For what is still queued to reach its store when the worker ends; a store that is down must not keep it."""
 ANNOUNCE_S = 1.0
+TELL_AGAIN_S = 0.25
+"""Pause before what could not be announced is tried again."""
+MOST_UNTOLD = 1_000
+"""Announcements that wait for that; what is dropped then is read again later."""
+FIRST_LOOK_S = 5.0
+"""For control state to be read and its strategy to be loaded, before the first request."""
+ANEW_S = 1.0
+"""Pause before a loop that failed begins anew."""
+Loop = Callable[[], Awaitable[object]]
 
 
 def worker_name() -> str:
@@ -114,8 +125,10 @@ class Process:
         self.control: Control | None = None
         self._reloader: Reloader | None = None
         self._heard = False
+        self._untold: deque[tuple[str, JsonObject]] = deque(maxlen=MOST_UNTOLD)
         self._tasks: list[asyncio.Task[None]] = []
         self._pending: set[asyncio.Task[None]] = set()
+        self._notes: set[asyncio.Task[None]] = set()  # audit rows on their way
 
     @property
     def hearing(self) -> bool:
@@ -134,46 +147,56 @@ class Process:
         Chores(self, lambda: gateway.runtime.config.routeiq.experiments).assign()
         await self.state.start()
         await self._first_look()
-        loops: list[Coroutine[Any, Any, None]] = [
-            self.state.run(),
-            self.state.events.listen(self._on_event, self._on_gap),
-            self.control.run(),
-            self.limiter.run(),
-            self.fleet.run(),
-            self.jobs.run(),
+        loops: list[Loop] = [
+            self.state.run,
+            partial(self.state.events.listen, self._on_event, self._on_gap),
+            self.control.run,
+            self.limiter.run,
+            self.fleet.run,
+            self.jobs.run,
         ]
         if self.affinity is not None:
-            loops.append(self.affinity.run())
+            loops.append(self.affinity.run)
         if self.decision_store is not None:
-            loops.append(self.decision_store.run())
+            loops.append(self.decision_store.run)
         if self.config.settings.hot_reload and self.config.files:
-            loops.append(reloader.watch(self.config.settings.reload_interval))
-        self._tasks = [asyncio.create_task(guarded(one)) for one in loops]
+            loops.append(partial(reloader.watch, self.config.settings.reload_interval))
+        self._tasks = [asyncio.create_task(kept(one)) for one in loops]
 
     async def _first_look(self) -> None:
         """Control state and open breakers before the first request, if the stores answer quickly."""
         if self.control is None:
             return
         try:
-            async with asyncio.timeout(ANNOUNCE_S):
+            async with asyncio.timeout(FIRST_LOOK_S):
                 await self.control.refresh()
                 await self.fleet.load()
         except (TimeoutError, StoreUnavailable):
             logger.warning("starting without control state: the store does not answer")
+        except Exception:  # fire-wall: what is stored must not keep workers from starting
+            logger.exception("starting without control state")
+
+    async def halt(self) -> None:
+        """End the loops and reloads; jobs give their leases back."""
+        ending = [*self._tasks, *self._pending]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def close(self) -> None:
         """End the loops, flush what is queued, close the stores."""
-        for task in (*self._tasks, *self._pending):
-            task.cancel()  # jobs give their leases back
-        await asyncio.gather(*self._tasks, *self._pending, return_exceptions=True)
-        closing: list[Awaitable[object]] = [self.limiter.close()]
+        await self.halt()
+        closing: list[Awaitable[None]] = [self.limiter.close()]
         if self.affinity is not None:
             closing.append(self.affinity.close())
         if self.decision_store is not None:
             closing.append(self.decision_store.close(FLUSH_S))
         try:
             async with asyncio.timeout(FLUSH_S):
-                await asyncio.gather(*closing, return_exceptions=True)
+                for failed in await asyncio.gather(*closing, return_exceptions=True):
+                    if failed is not None:
+                        logger.error("not everything was flushed", exc_info=failed)
+                await asyncio.gather(*self._notes)
                 await self.state.roster.leave(self.worker)
         except (TimeoutError, StoreUnavailable):
             logger.warning("ending before everything was flushed", extra=self.unflushed())
@@ -206,14 +229,32 @@ class Process:
                 await self.control.refresh()
             except StoreUnavailable:  # it was written; the loop applies it once it can be read
                 self.control.poke()
+            except Exception:  # fire-wall: the caller must not be told that nothing was written
+                logger.exception("control state cannot be applied", extra={"document": name})
 
     async def announce(self, topic: str, payload: JsonObject) -> None:
-        """Tell every worker, if that works now; they read again by themselves if it does not."""
+        """Tell every worker, now or as soon as that works; until then they read again by themselves."""
+        if await self._told(topic, payload):
+            return
+        logger.warning("change not announced, it is read later", extra={"topic": topic})
+        self._untold.append((topic, payload))
+        if len(self._untold) == 1:
+            self.spawn(self._tell_later())
+
+    async def _told(self, topic: str, payload: JsonObject) -> bool:
         try:
             async with asyncio.timeout(ANNOUNCE_S):
                 await self.state.events.publish(topic, payload)
         except (TimeoutError, StoreUnavailable):
-            logger.warning("change not announced, it is read later", extra={"topic": topic})
+            return False
+        return True
+
+    async def _tell_later(self) -> None:
+        """Others may hear again before this worker can speak again, and then do not look for themselves."""
+        while self._untold:
+            await asyncio.sleep(TELL_AGAIN_S)
+            while self._untold and await self._told(*self._untold[0]):
+                self._untold.popleft()
 
     async def audit(self, change: Change) -> None:
         """Note a change that no store of ours made. What happened has happened: failing to note it is logged."""
@@ -226,11 +267,16 @@ class Process:
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run something beside the request path; it ends with the worker at the latest."""
-        task = asyncio.get_running_loop().create_task(guarded(work))
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        keep(self._pending, work)
 
     async def _on_event(self, topic: str, payload: JsonObject) -> None:
+        """Fire-wall: another version of us may say things that we do not understand, and we must go on hearing."""
+        try:
+            await self._follow(topic, payload)
+        except Exception:
+            logger.exception("an event could not be followed up", extra={"topic": topic})
+
+    async def _follow(self, topic: str, payload: JsonObject) -> None:
         if topic == "keys":
             if payload.get("kind") in ENTITY_KINDS:
                 self.keys.forget(payload["kind"], str(payload.get("id")), payload.get("generation"))
@@ -264,12 +310,18 @@ class Process:
 
     async def prepare(self, runtime: Runtime) -> None:
         """Bring a runtime that was built for a reload to what the control state says, and to what was learned."""
-        if self.gateway is not None:
-            # On the loop: what is taken over must not change meanwhile. About a millisecond.
-            runtime.router.take_over(self.gateway.runtime.router)
         if self.control is not None:
             await self.control.apply(runtime)
-        self.keys.use(runtime.config.routeiq.access.defaults)
+            self.control.poke()  # to report what is in force soon
+        if self.gateway is not None:
+            # Last, when all strategies are there, and on the loop: what is taken over must not change until the
+            # runtime is swapped in. About a millisecond.
+            runtime.router.take_over(self.gateway.runtime.router)
+        config = runtime.config
+        self.keys.use(config.routeiq.access.defaults)
+        open_s, window_s = cooldown_s(config), config.routeiq.resilience.breaker_window_s
+        self.breakers.use(failure_threshold=threshold(config), open_s=open_s, window_s=window_s)
+        self.fleet.use(open_s)
 
     def workers(self) -> int:
         """How many workers share the limits, as far as is known."""
@@ -298,7 +350,7 @@ class Process:
         logger.warning("budget alert", extra={"scope": rule.scope, **details})
         action = "budgets.alert"
         change = Change(actor="routeiq", action=action, target=rule.scope, details=details)
-        self.spawn(self.audit(change))
+        keep(self._notes, self.audit(change))
 
 
 def decision_store(config: Config, state: State, clock: Clock) -> DecisionStore | None:
@@ -317,8 +369,29 @@ def decision_store(config: Config, state: State, clock: Clock) -> DecisionStore 
     )
 
 
+def keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, object]) -> None:
+    """Begin `work`; it is in `tasks` until it is done."""
+    task = asyncio.get_running_loop().create_task(guarded(work))
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def kept(loop: Loop) -> None:
+    """Fire-wall of a loop that the worker cannot do without: after a defect it begins anew."""
+    while True:
+        try:
+            await loop()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("a background loop failed and begins anew")
+        else:
+            return
+        await asyncio.sleep(ANEW_S)
+
+
 async def guarded(work: Awaitable[object]) -> None:
-    """Fire-wall of a loop that nobody awaits: its defect is logged, not lost."""
+    """Fire-wall of work that nobody awaits: its defect is logged, not lost."""
     try:
         await work
     except asyncio.CancelledError:

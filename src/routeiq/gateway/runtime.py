@@ -50,7 +50,7 @@ from routeiq.telemetry.decisions import DecisionLog
 
 logger = logging.getLogger("routeiq.gateway")
 FLUSH_S = 1.0
-"""For the last decisions to reach the disk; a stuck disk must not keep the process."""
+"""For the last counts to reach the store, and the last decisions the disk; neither must keep the process."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,30 +113,34 @@ class Runtime:
         Raises:
             ConfigError: one of them cannot be loaded.
         """
+        # First: a request must not be put under a variant whose strategy is not there.
+        await asyncio.to_thread(load_variants, self.experiments, self.router, body)
         self.experiments.swap(body)
-        await asyncio.to_thread(self.load_variants)
-
-    def load_variants(self) -> None:
-        """Load the strategies that variants name. Blocks.
-
-        Raises:
-            ConfigError: one of them cannot be loaded.
-        """
-        for definition in self.experiments.definitions.values():
-            for variant in definition.experiment.variants.values():
-                if variant.strategy is not None:
-                    self.router.ensure(variant.strategy)
 
     async def close(self) -> None:
         """End what `start` began, flush, and close what `build` opened."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.experiments.close()
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self.experiments.close()
+        except TimeoutError:
+            logger.error("counts of experiments are lost: the store hangs")
         self.router.close()
         await self.client.close()
         if self.decision_file is not None:
             await asyncio.to_thread(self.decision_file.flush, FLUSH_S)
+
+
+def load_variants(experiments: Experiments, router: Router, body: dict[str, Any] | None) -> None:
+    """Load the strategies that variants name: those declared, and those of the control document `body`. Blocks.
+
+    Raises:
+        ConfigError: one of them cannot be loaded.
+    """
+    for name in sorted(experiments.strategies(body)):
+        router.ensure(name)
 
 
 def check_resolved(config: Config) -> Resolved:
@@ -194,6 +198,7 @@ def build(
         open_features=FeatureOpener(config.settings.embedder_path),
     )
     experiments = experiments_of(config, process, catalog)
+    load_variants(experiments, router, None)
     client = http_client(config, process.clock)
     calls = {one.id: call_settings(one, config) for one in config.deployments}
     attempts = Attempts(
@@ -225,6 +230,7 @@ def build(
         affinity=process.affinity,
         experiments=experiments,
         load=process.load,
+        catalog=catalog,
     )
     decision_file = decision_file_of(config, process.clock)
     feedback = feedback_of(process, authenticator, router, experiments, decision_file)
@@ -365,8 +371,10 @@ def masked(config: Config) -> dict[str, Any]:
 
 
 def masked_section(config: Config) -> dict[str, Any]:
-    """The `routeiq:` section without the proxy's password."""
+    """The `routeiq:` section without the proxy's password and the declared keys' secrets."""
     section: dict[str, Any] = config.routeiq.model_dump(mode="json")
+    for key in section["access"]["keys"].values():
+        key["key"] = "set"
     proxy = section["upstreams"]["proxy_url"]
     if proxy:
         section["upstreams"]["proxy_url"] = "http://" + proxy.removeprefix("http://").split("@")[-1]

@@ -32,7 +32,8 @@ RESTART_MIN_S = 0.1
 RESTART_MAX_S = 10.0
 PATIENCE_S = 0.5
 HEALTHY_S = 30.0
-KILL_MARGIN_S = 5.0
+KILL_MARGIN_S = 8.0
+"""After a drain: leases, counts and records get a few seconds each to reach a store that hangs."""
 POLL_S = 0.05
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

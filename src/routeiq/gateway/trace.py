@@ -30,6 +30,7 @@ class Trace:
 
     __slots__ = (
         "answered_by",
+        "asked",
         "assignment",
         "attempts",
         "client_headers",
@@ -68,6 +69,7 @@ class Trace:
         self.phases = (0.0, 0.0, 0.0)
         self.principal: Principal | None = None
         self.request: RoutingRequest | None = None
+        self.asked: RoutingRequest | None = None  # without what its experiment changed
         self.decision: Decision | None = None
         self.attempts: list[Attempt] = []
         self.tried: set[str] = set()

@@ -86,6 +86,7 @@ async def serve(config: Config, sockets: Sequence[socket.socket], options: Worke
         orphan.cancel()
         server.should_exit = True
         await ended(server, serving, left_s)
+        await process.halt()  # no reload may put another runtime in place now
         await gateway.closed()
         await gateway.runtime.close()
         await process.close()

@@ -126,6 +126,16 @@ class Breakers:
             str, Breaker
         ] = {}  # those not closed, and drained ones: the common question is one look-up
 
+    def use(self, *, failure_threshold: int, open_s: float, window_s: float) -> None:
+        """Other settings hold from now on (a reload). Pauses that have begun end as they would."""
+        self._threshold = max(1, failure_threshold)
+        self._open_s, self._window_s = open_s, window_s
+        if self._on_wanted is not None:
+            self._hold_s = open_s
+        for breaker in self._all.values():
+            if breaker.failures.maxlen != self._threshold:
+                breaker.failures = deque(breaker.failures, self._threshold)
+
     def state(self, id: str) -> State:
         """The state now; an open breaker that may be probed is half-open."""
         breaker = self._tripped.get(id)

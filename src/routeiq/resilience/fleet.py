@@ -65,6 +65,10 @@ class FleetBreakers:
         self.claims_lost = 0
         self.alone = 0
 
+    def use(self, open_s: float) -> None:
+        """Another pause holds from now on (the configuration was reloaded); see `Breakers.use`."""
+        self._open_s = open_s
+
     def status(self) -> dict[str, Any]:
         """For the admin API. `alone` counts probes sent without leave, because nobody could be asked."""
         return {

@@ -12,7 +12,7 @@ from typing import Literal
 
 from routeiq.config.model import RouterConfig
 from routeiq.config.section import RouteIQSection, RoutingGroup, StrategyChoice
-from routeiq.exceptions import ConfigError, InvalidRequest, ModelNotFound, Problem
+from routeiq.exceptions import ConfigError, InvalidRequest, ModelNotFound, Problem, RequestError
 from routeiq.types import Deployment, ModelFacts
 
 AUTO = "auto"
@@ -94,6 +94,17 @@ class Catalog:
                 self._resolved.clear()
             self._resolved[model] = target
         return target
+
+    def named_profile(self, model: str) -> str | None:
+        """The profile that `model` asks for by name (`eco`, `auto:eco`), if it is one and does.
+
+        That of an operator's routing group is not asked for: the group is.
+        """
+        try:
+            target = self.resolve(model)
+        except RequestError:  # whoever resolves it to use it says what is wrong
+            return None
+        return None if target.name in self._routing else target.profile
 
     def names(self) -> list[str]:
         """Routing groups, model groups, aliases that are not hidden: for `GET /v1/models`."""

@@ -167,7 +167,7 @@ class StrategySet:
         """Let each strategy go on with what the same one has learned in another set. What does not fit is lost."""
         for identity, strategy in self._made.items():
             before = old._made.get(identity)
-            state = None if before is None else before.snapshot()
+            state = None if before is None else self._guarded(before, before.snapshot)
             if state is None:
                 continue
             try:

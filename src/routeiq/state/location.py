@@ -19,7 +19,7 @@ def is_sqlite(url: str) -> bool:
     Raises:
         ConfigError: it is for no database that we know.
     """
-    scheme = urlsplit(url).scheme.partition("+")[0]
+    scheme = url.partition(":")[0].lower().partition("+")[0] if ":" in url else ""
     if scheme == SQLITE:
         return True
     if scheme in POSTGRESQL:

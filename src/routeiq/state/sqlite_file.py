@@ -40,8 +40,16 @@ def require_folder(path: Path) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make the file, so that nobody else may read it; SQLite gives its other files the same mode."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """Make the file, so that nobody else may read it; SQLite gives its other files the same mode.
+
+    One that is there is not opened: closing any descriptor of a file takes all locks on it from the process, those
+    of SQLite too, which then reports I/O errors or worse. For the same reason what is made here stays open.
+    """
+    try:
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(f"{path} cannot be read and written") from None
 
 
 def pending_file(path: Path, *, again: bool = False) -> list[Migration]:

@@ -56,6 +56,18 @@ async def check_board_lets_one_probe(open: StoreFactory) -> None:
         same(await both[1].claim_probe("d", "w", 30.0), True, "a claim after it was closed")
 
 
+async def check_board_gives_news_time(open: StoreFactory) -> None:
+    """Who has not heard that the probe failed does not get the next one at once."""
+    async with open() as pair:
+        a, b = pair.first.board, pair.second.board
+        await a.open(Notice(id="d", left_s=0.0, worker="w"))
+        same(await a.claim_probe("d", "w", 30.0), True, "a claim after the pause")
+        await a.open(Notice(id="d", left_s=2.0, worker="w"))
+        same(await b.claim_probe("d", "v", 30.0), False, "a claim just after the probe failed")
+        await pair.sleep(1.3)
+        same(await b.claim_probe("d", "v", 30.0), True, "a claim later in the pause")
+
+
 async def check_board_announces_changes(open: StoreFactory) -> None:
     """Workers hear on topic `breakers` what was opened and closed (only checked with `events`)."""
     async with open() as pair:
@@ -75,5 +87,6 @@ CHECKS: tuple[StoreCheck, ...] = (
     check_board_shows_open_breakers,
     check_board_keeps_what_may_be_probed,
     check_board_lets_one_probe,
+    check_board_gives_news_time,
     check_board_announces_changes,
 )

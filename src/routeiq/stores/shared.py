@@ -136,7 +136,7 @@ class Board(Protocol):
     """Where workers tell each other which breakers are open. Changes are announced on topic `breakers`."""
 
     async def open(self, notice: Notice) -> None:
-        """Put a breaker up."""
+        """Put a breaker up. Until half of its time is over nobody gets its probe: news take a moment."""
         ...
 
     async def close(self, id: str, worker: str) -> None:

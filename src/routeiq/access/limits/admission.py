@@ -255,7 +255,7 @@ def refuses(bucket: Bucket, amount: int, now: float) -> bool:
 def ask_of(bucket: Bucket, amount: int, extra: int, wall: float) -> Ask:
     """What to ask the store for."""
     return Ask(
-        bucket=bucket.name,
+        bucket=bucket.key,
         kind=bucket.kind,
         limit=bucket.limit,
         amount=amount,

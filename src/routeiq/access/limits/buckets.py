@@ -103,6 +103,12 @@ class Bucket:
         self.alerts: tuple[float, ...] = tuple(sorted(set(rule.alert_at)))
 
     @property
+    def key(self) -> str:
+        """Its name in the store. A store that lost its data is another one: nothing of before is added to it."""
+        epoch = self.tenant.epoch
+        return self.name if epoch is None or self.span is None else f"{self.name}@{epoch}"
+
+    @property
     def busy(self) -> bool:
         """Whether something would be lost if it were forgotten."""
         return bool(self.lease or self.held or self.spent or self.asking)

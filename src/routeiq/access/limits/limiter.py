@@ -31,6 +31,8 @@ from .spending import Spending
 
 SPEND_S = 1.0
 """How often spending is written to the durable counters."""
+LOOK_S = 1.0
+"""How often it is looked whether the store lost its data while it was running."""
 SLOTS_S = 10.0
 """How often a worker says that its slots are still taken."""
 CLOSE_S = 5.0
@@ -201,12 +203,23 @@ class Limiter:
             group.create_task(self._every(SLOTS_S, self._settlement.keep_slots))
             if self._spending is not None:
                 group.create_task(self._every(SPEND_S, self._spending.flush))
+                group.create_task(self._every(LOOK_S, self.look))
 
     async def flush(self) -> None:
         """Send what is owed now. Never raises; what could not be sent is kept."""
         await self._settlement.flush()
         await self._quietly(self._alerts.flush)
         self._plans.sweep()
+
+    async def look(self) -> None:
+        """Notice that the store lost its data while it was running.
+
+        Raises:
+            StoreUnavailable: it cannot be asked.
+        """
+        if await self._recovery.lost():
+            logger.warning("the store of limits lost its data; budgets start from what was kept")
+            self.store_is_back()
 
     async def close(self) -> None:
         """Give everything back and send it, as far as that is possible in `CLOSE_S` seconds; after `run`."""

@@ -51,19 +51,19 @@ class Reading:
         if any(not bucket.ready for bucket in plan.buckets):
             await self._recovery.prepare(plan.tenant)
         windows = [bucket for bucket in plan.buckets if bucket.kind == "window"]
-        others = {b.name: b.kind for b in plan.buckets if b.kind != "window"}
+        others = {b.key: b.kind for b in plan.buckets if b.kind != "window"}
         taken = dict(await self._limits.usage(tenant, others)) if others else {}
         resets: dict[str, float] = {}
         if windows:
             asks = [_nothing_of(bucket) for bucket in windows]
             said = await self._limits.reserve(tenant, self._worker, asks)
             for bucket, grant in zip(windows, said.grants, strict=True):
-                taken[bucket.name] = grant.used
+                taken[bucket.key] = grant.used
                 resets[bucket.name] = grant.reset_s
         return [self._usage(bucket, taken, resets) for bucket in plan.buckets]
 
     def _usage(self, bucket: Bucket, taken: dict[str, int], resets: dict[str, float]) -> Usage:
-        used = max(taken.get(bucket.name, 0), bucket.seed)
+        used = max(taken.get(bucket.key, 0), bucket.seed)
         span = bucket.span
         if span is None:
             return Usage(rule=bucket.rule, used=used, reset_s=resets.get(bucket.name))

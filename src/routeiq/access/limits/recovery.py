@@ -19,6 +19,8 @@ from .periods import TOTAL_KEEP_S
 from .spending import Spending
 
 MARK = "mark"
+STORE = "store"
+"""A tenant with nothing but a mark, looked at all the time on behalf of all."""
 MOST = 2**53 - 1
 """No limit: the largest integer that a store's script counts exactly."""
 
@@ -33,6 +35,16 @@ class Recovery:
         self._spending = spending
         self._worker = worker
         self._clock = clock
+        self._epoch: int | None = None
+
+    async def lost(self) -> bool:
+        """Whether the store lost what it had since the last look, without ever failing (FLUSHALL).
+
+        Raises:
+            StoreUnavailable: the limits cannot be reached.
+        """
+        before, self._epoch = self._epoch, await self._mark_of(STORE)
+        return before is not None and before != self._epoch
 
     async def prepare(self, tenant: Tenant) -> bool:
         """Make every budget of the tenant ready; whether it is known what was spent before.
@@ -73,7 +85,7 @@ class Recovery:
         seeded = [bucket for bucket in buckets if bucket.seed]
         asks = [
             Ask(
-                bucket=bucket.name,
+                bucket=bucket.key,
                 kind="period",
                 limit=MOST,
                 amount=1,  # what takes nothing need not be written
@@ -91,14 +103,17 @@ class Recovery:
 
     async def _look_at_mark(self, tenant: Tenant) -> None:
         """Find out whether it is still the store that this worker knew."""
-        mark = max(int(self._clock.wall() * 1e6), 1)
-        # Granted only where there is no mark yet; otherwise the answer has the one that there is.
-        ask = Ask(bucket=MARK, kind="period", limit=mark, amount=mark, keep_s=TOTAL_KEEP_S)
-        said = await self._limits.reserve(tenant.id, self._worker, [ask])
-        mark = said.grants[0].used
+        mark = await self._mark_of(tenant.id)
         if tenant.epoch is not None and mark != tenant.epoch:
             _lost(tenant)
         tenant.epoch = mark
+
+    async def _mark_of(self, tenant_id: str) -> int:
+        mark = max(int(self._clock.wall() * 1e6), 1)
+        # Granted only where there is no mark yet; otherwise the answer has the one that there is.
+        ask = Ask(bucket=MARK, kind="period", limit=mark, amount=mark, keep_s=TOTAL_KEEP_S)
+        said = await self._limits.reserve(tenant_id, self._worker, [ask])
+        return said.grants[0].used
 
 
 def doubt(tenant: Tenant) -> None:

@@ -201,7 +201,7 @@ def _slots(tenant: Tenant) -> Iterable[Delta]:
 def _delta(bucket: Bucket, window: int, amount: int, wall: float) -> Delta:
     keep_s = 0.0 if bucket.span is None else bucket.span.keep_s(wall)
     return Delta(
-        bucket=bucket.name,
+        bucket=bucket.key,
         kind=bucket.kind,
         amount=amount,
         window=window,

@@ -19,9 +19,10 @@ class MemoryBoard:
         self._probes: dict[str, float] = {}
 
     async def open(self, notice: Notice) -> None:
-        """Put a breaker up; its next probe is anybody's."""
-        self._notices[notice.id] = (notice, self._clock.monotonic() + notice.left_s)
-        self._probes.pop(notice.id, None)
+        """Put a breaker up; its next probe is anybody's, but not of those who have not heard of it yet."""
+        now = self._clock.monotonic()
+        self._notices[notice.id] = (notice, now + notice.left_s)
+        self._probes[notice.id] = now + notice.left_s / 2
         await self._announce(notice.id, "open", notice.left_s, notice.worker)
 
     async def close(self, id: str, worker: str) -> None:

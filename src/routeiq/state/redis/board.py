@@ -23,15 +23,17 @@ class RedisBoard:
         self._list = script("board_list")
 
     async def open(self, notice: Notice) -> None:
-        """Put a breaker up; its next probe is anybody's."""
+        """Put a breaker up; its next probe is anybody's, but not of those who have not heard of it yet."""
         left_ms, keep_ms = round(notice.left_s * 1000), keys.BOARD_S * 1000
+        probe, held_ms = keys.probe(notice.id), left_ms // 2
+        hold = ("SET", probe, notice.worker, "PX", held_ms) if held_ms else ("DEL", probe)
         rest = json.dumps([notice.worker, notice.reason])
         await asyncio.gather(
             self._connection.script(self._list, [keys.BOARD], [notice.id, left_ms + keep_ms]),
             self._connection.script(
                 self._open, [keys.breaker(notice.id)], [left_ms, keep_ms, rest]
             ),
-            self._connection.run("DEL", keys.probe(notice.id)),
+            self._connection.run(*hold),
         )
         await self._announce(notice.id, "open", notice.left_s, notice.worker)
 

@@ -29,6 +29,7 @@ class RedisEvents:
     """Publishes over the shared connection; listens on one of its own."""
 
     def __init__(self, connection: RedisConnection, *, rng: random.Random | None = None) -> None:
+        self.listening = False
         self._connection = connection
         self._rng = rng or random.Random()
 
@@ -52,6 +53,7 @@ class RedisEvents:
                 try:
                     await self._hear(wire, inbox, on_event, on_gap)
                 finally:
+                    self.listening = False
                     wire.abort()
                 logger.warning("events were cut off")
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
@@ -82,6 +84,7 @@ class RedisEvents:
         on_gap: OnGap,
     ) -> None:
         """Until the connection is lost."""
+        self.listening = True
         await _handle(on_gap())
         while True:
             try:

@@ -24,6 +24,10 @@ CLAIM = (
     " ON CONFLICT (id) DO UPDATE SET worker = excluded.worker, until = excluded.until"
     " WHERE routeiq_probes.until <= :now"
 )
+HOLD = (
+    "INSERT INTO routeiq_probes (id, worker, until) VALUES (:id, :worker, :until)"
+    " ON CONFLICT (id) DO UPDATE SET worker = excluded.worker, until = excluded.until"
+)
 UNCLAIM = "DELETE FROM routeiq_probes WHERE id = :id"
 
 
@@ -34,7 +38,7 @@ class SqlBoard:
         self._database = database
 
     async def open(self, notice: Notice) -> None:
-        """Put a breaker up; its next probe is anybody's."""
+        """Put a breaker up; its next probe is anybody's, but not of those who have not heard of it yet."""
 
         def work(session: Session) -> None:
             now = session.now()
@@ -47,7 +51,8 @@ class SqlBoard:
                     "reason": notice.reason,
                 },
             )
-            session.count(UNCLAIM, {"id": notice.id})
+            held = {"id": notice.id, "worker": notice.worker, "until": now + notice.left_s / 2}
+            session.count(HOLD, held)
             session.count(FORGET, {"old": now - KEPT_S})
             _announce(session, notice.id, "open", notice.left_s, notice.worker)
 

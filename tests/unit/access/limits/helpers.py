@@ -36,8 +36,10 @@ class Store(MemoryLimits):
         self._seqs.clear()
 
     def taken(self, tenant: str, bucket: str) -> int:
-        cells = self._tenants.get(tenant, {}).get(bucket, {})
-        return sum(cell.taken for cell in cells.values())
+        """Of a bucket, whichever epoch its name in the store has."""
+        buckets = self._tenants.get(tenant, {})
+        found = [cells for name, cells in buckets.items() if name.partition("@")[0] == bucket]
+        return sum(cell.taken for cells in found for cell in cells.values())
 
     async def reserve(self, tenant: str, worker: str, asks: Sequence[Ask]) -> Reservation:
         self.reserves += 1

@@ -60,6 +60,34 @@ async def test_a_worker_that_was_there_finds_out_too(store: Store, clock: FakeCl
     assert store.taken("team:t1", DAY) == usd(9.0)
 
 
+async def test_a_store_that_loses_its_data_without_failing_is_noticed(
+    store: Store, clock: FakeClock
+) -> None:
+    spending = Counts()
+    workers = [limiter(store, clock, f"w{n}", spending=spending) for n in range(2)]
+    key = caller(rule("spend_usd", usd(10.0), "day"))
+    for limits in workers:
+        await limits.look()
+        done(limits, await take(limits, key), cost=1.0)
+        await limits.flush()
+        await write(limits)
+    clock.advance(0.5)
+    store.lose()
+    late = await take(workers[1], key, cost=0.5)  # before anybody looked
+    for limits in workers:
+        await limits.look()
+    done(workers[1], late, cost=0.25)
+    await write(workers[1])
+    done(workers[0], await take(workers[0], key), cost=2.0)
+    for limits in workers:
+        await limits.flush()
+        await limits.look()
+    done(workers[1], await take(workers[1], key), cost=1.0)
+    await workers[1].flush()
+    (found,) = await workers[0].usage(key)
+    assert found.used == usd(5.25)
+
+
 async def test_estimates_are_not_written_and_batches_count_once(
     store: Store, clock: FakeClock
 ) -> None:

@@ -19,6 +19,7 @@ from routeiq.state.postgres_migrate import migrate_postgres
 from tests.chaos.tools import (
     AUTH,
     Load,
+    RawStream,
     admin,
     ask,
     calls_to,
@@ -54,6 +55,7 @@ def write_fleet_config(folder: Path, sim: SimulatorProcess) -> Path:
         place("first", sim.url, "sim-small", order=1),
         place("second", sim.url, "sim-large", order=2),
         *(place(name, sim.url, "sim-large", group="twins") for name in ("t1", "t2", "t3", "t4")),
+        place("slow", sim.url, "sim-large#chunk_ms=50;chunks=30", group="slow"),
         routeiq={"experiments": {"sticky": experiment}},
     )
 
@@ -219,19 +221,23 @@ def test_a_revoked_key_is_refused_everywhere(fleet: Fleet) -> None:
 @needs_nginx
 def test_a_gateway_is_terminated_under_load(fleet: Fleet) -> None:
     """The last test with this fleet. Whoever meets the closed gateway is sent on to the other by nginx."""
-    load = Load(fleet, clients=CLIENTS, fresh=False)
-    streams = Load(fleet, clients=2, fresh=True, stream=True)
-    wait_until(lambda: min(load.count("ok"), streams.count("ok")) > 20, "the load runs", 20.0)
-    first = fleet.gateways[0]
-    first.terminate()
-    assert first.wait(40.0) == 0
-    before = load.count("ok")
-    wait_until(lambda: load.count("ok") > before + 50, "the other goes on", 20.0)
-    load.stop()
-    streams.stop()
-    for one in (load, streams):
-        bad = {text: outcome for text, outcome in one.outcomes.items() if outcome[0] != "ok"}
-        assert bad == {}, fleet.nginx.log()[-2000:]
+    with ExitStack() as stack:
+        streams = [stack.enter_context(RawStream(fleet, model="slow")) for _ in range(8)]
+        for stream in streams:  # by turns, so half of them are on the one that ends
+            stream.until(b"data: ", 2)
+        load = Load(fleet, clients=CLIENTS, fresh=False)
+        stack.callback(load.stop)
+        wait_until(lambda: load.count("ok") > 20, "the load runs", 20.0)
+        first = fleet.gateways[0]
+        first.terminate()
+        for stream in streams:
+            assert b'"error"' not in stream.until(b"data: [DONE]")
+        assert first.wait(40.0) == 0
+        before = load.count("ok")
+        wait_until(lambda: load.count("ok") > before + 50, "the other goes on", 20.0)
+        load.stop()
+    bad = {text: outcome for text, outcome in load.outcomes.items() if outcome[0] != "ok"}
+    assert bad == {}, fleet.nginx.log()[-2000:]
 
 
 @dataclass

@@ -204,7 +204,7 @@ def texts_seen(sim: SimulatorProcess) -> list[str]:
 class RawStream:
     """A client that reads a streamed chat answer piece by piece and can leave at any time."""
 
-    def __init__(self, gateway: Gateway, text: str = "hello", **more: Any) -> None:
+    def __init__(self, gateway: Serving, text: str = "hello", **more: Any) -> None:
         host, port = gateway.url.removeprefix("http://").split(":")
         raw = json.dumps(chat_body(text, stream=True, **more)).encode()
         self.id = f"raw-{time.monotonic_ns()}"

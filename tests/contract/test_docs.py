@@ -200,6 +200,22 @@ def test_every_page_is_linked_from_another() -> None:
     assert sorted(str(p.relative_to(ROOT)) for p in pages - linked) == []
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    named = [
+        (page, *found)
+        for page in PAGES
+        for found in re.findall(r"`(\w[\w/]*\.py)::(test_\w+)`", page.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 40
+    missing = [
+        f"{page.relative_to(ROOT)}: {file}::{test}"
+        for page, file, test in named
+        if not (path := ROOT / "tests" / file).exists()
+        or re.search(rf"^\s*(async )?def {test}\(", path.read_text(), re.MULTILINE) is None
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -125,7 +125,12 @@ def results(gateway: Gateway, name: str) -> dict[str, Any]:
 
 def counted(gateway: Gateway, name: str, field: str = "requests") -> Counter[str]:
     """One figure of each variant."""
-    variants = results(gateway, name)["variants"]
+    return figures(results(gateway, name), field)
+
+
+def figures(shown: Mapping[str, Any], field: str) -> Counter[str]:
+    """The same of results that were read."""
+    variants = shown["variants"]
     return Counter({variant: one[field] for variant, one in variants.items() if one[field]})
 
 
@@ -136,9 +141,10 @@ def wait_counted(
     seen: list[Counter[str]] = [Counter()]
 
     def right() -> bool:
-        if get(gateway, f"{EXPERIMENTS}/{name}/results").status == 503:
+        answer = get(gateway, f"{EXPERIMENTS}/{name}/results")
+        if answer.status == 503:
             return False  # the store is not back yet
-        seen[0] = counted(gateway, name)
+        seen[0] = figures(answer.json(), "requests")
         return seen[0] == Counter(expected)
 
     try:

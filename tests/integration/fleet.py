@@ -104,6 +104,12 @@ class Fleet:
         """A worker of another gateway than `first`, where there is another."""
         return self.lines[-1]
 
+    def hang_up(self) -> None:
+        """Close every line."""
+        for line in self.lines:
+            line.close()
+        self.lines.clear()
+
     def report(self) -> dict[str, Any]:
         """What `GET /workers` says of those that live."""
         found: dict[str, Any] = self.first.get("workers")
@@ -164,6 +170,7 @@ def fleet(
         shared, redis = stack.enter_context(stores(kind, config.parent))
         whole = {**shared, **(env or {})}
         made = Fleet(gateways=[], lines=[], env=whole, redis=redis)
+        stack.callback(made.hang_up)
         for _ in range(gateways):
             join(stack, made, config, workers, arguments)
         wait_until(made.agreed, "all workers report the same", 15.0)
@@ -180,8 +187,5 @@ def join(
     """One more gateway."""
     started = start_gateway(config, *arguments, workers=workers, env=made.env)
     gateway = stack.enter_context(started)
-    lines = one_each(gateway, workers)
-    for line in lines:
-        stack.callback(line.close)
     made.gateways.append(gateway)
-    made.lines += lines
+    made.lines += one_each(gateway, workers)

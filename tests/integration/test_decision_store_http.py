@@ -26,7 +26,7 @@ from tests.integration.fleet import migrate, stores
 from tests.integration.helpers import HARD, KEY, assert_error, chat, get, write
 from tests.support.http import Answer
 from tests.support.postgres import PostgresServer, own_server
-from tests.support.processes import Gateway, SimulatorProcess, start_gateway, wait_until
+from tests.support.processes import Gateway, SimulatorProcess, start_gateway
 
 DECISIONS = "/routeiq/v1/decisions"
 STATUS = "/routeiq/v1/status"
@@ -139,8 +139,8 @@ def test_each_filter_finds_what_matches_and_nothing_else(place: Place) -> None:
                 assert found_by_search(gateway, f"&{field}={value}") == wanted, (field, value)
             assert not found_by_search(gateway, f"&{field}={999 if field == 'status' else 'none'}")
         both = "&requested=alpha&session_id=s1"
-        wanted = [one for one in every if one["requested"] == "alpha" and one["session_id"] == "s1"]
-        assert found_by_search(gateway, both).total() == len(wanted) > 0
+        alike = [one for one in every if (one["requested"], one["session_id"]) == ("alpha", "s1")]
+        assert found_by_search(gateway, both).total() == len(alike) > 0
         middle = sorted(one["time"] for one in every)[12]
         late = Counter(one["decision_id"] for one in every if one["time"] >= middle)
         assert found_by_search(gateway, f"&since={middle!r}") == late

@@ -80,7 +80,7 @@ def within(counts: Counter[str], share: float, name: str, sigmas: float = 5.0) -
 
 
 def since(gateways: Sequence[Gateway], model: str, right: bool) -> float:
-    """Seconds until every one of the workers assigns (or none does); each look is 40 requests on 40 connections."""
+    """Seconds until every worker assigns (or none does); a look is 40 requests on connections of their own."""
     begun = time.monotonic()
     last_wrong = begun
     while time.monotonic() < max(begun + 1.0, last_wrong + 0.5):
@@ -104,7 +104,6 @@ def test_a_definition_and_each_change_of_it_reach_all_workers(gateways: list[Gat
     assert gone.status == 200
     took["delete"] = since(gateways, "told", False)
     assert max(took.values()) < APPLIED_S, took
-    print("reached everywhere within", took)
     assert get(gateways[0], f"{EXPERIMENTS}/made").status == 404
 
 

@@ -77,7 +77,7 @@ DECLARED: dict[str, dict[str, Any]] = {
 
 
 def config(sim: SimulatorProcess) -> dict[str, Any]:
-    owners = {name: {} for name in USERS}
+    owners: dict[str, Any] = {name: {} for name in USERS}
     pairs = [declared(f"{name}-{n}", user=name) for name in USERS for n in (1, 2)]
     keys = {name: key for pair in pairs for name, key in pair.items()}
     section = {

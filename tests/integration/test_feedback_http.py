@@ -83,7 +83,17 @@ def test_feedback_needs_a_decision_id(gateway: Gateway, decision: Any) -> None:
 
 def test_feedback_on_a_decision_that_nobody_knows_is_not_found(gateway: Gateway) -> None:
     answer = post(gateway, "/routeiq/v1/feedback", {"decision_id": "0" * 24, "score": 1})
+    assert_error(answer, 404, says="of this key")
+
+
+def test_without_a_database_the_message_says_what_else_there_is(
+    start: StartGateway, sim: SimulatorProcess
+) -> None:
+    section = {"decisions": {"store": False}}
+    gateway = start({"model_list": catalogue(sim.url), "routeiq": section})
+    answer = post(gateway, "/routeiq/v1/feedback", {"decision_id": "0" * 24, "score": 1})
     assert_error(answer, 404, says="decision_log")
+    assert give(gateway, chat(gateway, "auto", EASY), score=1).status == 202
 
 
 def test_feedback_needs_a_key(gateway: Gateway) -> None:

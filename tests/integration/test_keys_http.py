@@ -29,6 +29,7 @@ EVERYWHERE_S = 1.0
 def config(folder: Path, simulator: SimulatorProcess) -> Path:
     """Declared keys of all sorts beside the catalogue."""
     access = {
+        "defaults": {"limits": {"requests_per_minute": 5000}, "denied_models": ["sim-nano"]},
         "teams": {"ops": {"tags": ["ops"]}, "closed": {"disabled": True}},
         "users": {"olga": {"team": "ops"}},
         "keys": {
@@ -285,6 +286,16 @@ def test_declared_keys_work_and_cannot_be_changed(fleet: Fleet) -> None:
     ):
         assert_error(fleet.admin(path, body, method=method), 409, says="config.yaml")
     assert fleet.admin("/keys", {"alias": "k", "team": "config:ops"}).status == 400
+
+
+def test_defaults_hold_for_every_key_and_for_no_admin(fleet: Fleet) -> None:
+    limit = "x-ratelimit-limit-requests"
+    own = fleet.key(limits={"requests_per_minute": 7})
+    for secret, least in ((fleet.key().secret, "5000"), (DECLARED, "5000"), (own.secret, "7")):
+        assert fleet.chat(secret).headers[limit] == least
+        assert fleet.chat(secret, "sim-nano").status == 403
+    assert limit not in fleet.chat(MASTER_KEY).headers
+    assert fleet.chat(MASTER_KEY, "sim-nano").status == 200
 
 
 def test_who_has_members_stays(sqlite: Fleet) -> None:

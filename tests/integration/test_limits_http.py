@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from tests.integration.access import (
+    CHAT,
     SLACK,
     Fleet,
     Made,
+    bearer,
     models,
     shared_fleet,
     sqlite_fleet,
@@ -149,6 +151,9 @@ def test_a_refusal_says_what_openai_says(fleet: Fleet) -> None:
         assert 1 <= int(refused.headers["retry-after"]) <= 120
         assert refused.headers["x-ratelimit-limit-requests"] == "2"
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    for line in fleet.lines:  # who is known to be refused is not listened to
+        fleet.chat(key.secret, line=line)
+        assert line.send(CHAT, ["no request"], headers=bearer(key.secret)).status == 429
     for answer in (first, refused):
         for what in ("requests", "tokens"):
             assert DURATION.fullmatch(answer.headers[f"x-ratelimit-reset-{what}"])

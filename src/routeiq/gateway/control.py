@@ -130,7 +130,9 @@ class Control:
             body = None if document is None else document.body
             try:
                 await work(runtime, body)
-            except Exception as error:  # fire-wall: one document must not keep the others from being applied
+            except (
+                Exception
+            ) as error:  # fire-wall: one document must not keep the others from being applied
                 said = str(error)[:500]
                 if self.problems.get(name) != said:
                     logger.error(

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from routeiq.access.limits import Limiter
 from routeiq.access.principal import Rule
 from routeiq.config.model import Config
 from routeiq.exceptions import ConfigError, StoreUnavailable
+from routeiq.gateway.background import Loop, keep, kept
 from routeiq.gateway.breaking import cooldown_s, log_transition, threshold
 from routeiq.gateway.chores import Chores
 from routeiq.gateway.control import Control
@@ -51,9 +52,6 @@ MOST_UNTOLD = 1_000
 """Announcements that wait for that; what is dropped then is read again later."""
 FIRST_LOOK_S = 5.0
 """For control state to be read and its strategy to be loaded, before the first request."""
-ANEW_S = 1.0
-"""Pause before a loop that failed begins anew."""
-Loop = Callable[[], Awaitable[object]]
 
 
 def worker_name() -> str:
@@ -367,34 +365,3 @@ def decision_store(config: Config, state: State, clock: Clock) -> DecisionStore 
         text=section.text,
         encode=LazyEncoder() if section.features == "vector" else None,
     )
-
-
-def keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, object]) -> None:
-    """Begin `work`; it is in `tasks` until it is done."""
-    task = asyncio.get_running_loop().create_task(guarded(work))
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-
-
-async def kept(loop: Loop) -> None:
-    """Fire-wall of a loop that the worker cannot do without: after a defect it begins anew."""
-    while True:
-        try:
-            await loop()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            logger.exception("a background loop failed and begins anew")
-        else:
-            return
-        await asyncio.sleep(ANEW_S)
-
-
-async def guarded(work: Awaitable[object]) -> None:
-    """Fire-wall of work that nobody awaits: its defect is logged, not lost."""
-    try:
-        await work
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        logger.exception("a background task failed")

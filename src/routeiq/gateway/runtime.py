@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from routeiq.experiments.live import Experiments
 from routeiq.gateway.accounts import Accounts
 from routeiq.gateway.activation import Activation
 from routeiq.gateway.attempt import Attempts, CallSettings
+from routeiq.gateway.background import Loop, kept
 from routeiq.gateway.caller import Caller
 from routeiq.gateway.feedback import Feedback
 from routeiq.gateway.gate import Gate
@@ -31,7 +33,7 @@ from routeiq.gateway.learning import (
     verifier_of,
 )
 from routeiq.gateway.pipeline import Pipeline
-from routeiq.gateway.process import Process, guarded, worker_name
+from routeiq.gateway.process import Process, worker_name
 from routeiq.gateway.wiring import authenticator_of, experiments_of, feedback_of
 from routeiq.ports import Clock, SystemClock, Timeouts
 from routeiq.providers.egress import AddressRules
@@ -99,8 +101,11 @@ class Runtime:
 
     def start(self) -> None:
         """Begin what runs beside the requests. Call it on the event loop."""
-        loops = (self.activation.run(), self.experiments.run(self.flush_s))
-        self.tasks = [asyncio.create_task(guarded(one)) for one in loops]
+        loops: tuple[Loop, ...] = (
+            self.activation.run,
+            partial(self.experiments.run, self.flush_s),
+        )
+        self.tasks = [asyncio.create_task(kept(one)) for one in loops]
 
     @property
     def flush_s(self) -> float:

@@ -213,21 +213,41 @@ class Ranker:
         return pairs, failed
 
 
-def sticking(ranking: Ranking, deployment_id: str, *, certified: bool) -> Ranking:
-    """The ranking with the deployment in front that the conversation stays with, if it may answer.
+def sticking(
+    ranking: Ranking, deployment_id: str, field: Sequence[Candidate], *, certified: bool
+) -> Ranking:
+    """The ranking with the deployment in front that the conversation stays with, if it may answer (is in `field`).
 
     Where the profile guarantees quality (`certified`) only another deployment of the chosen model may go ahead.
     Nothing was left to chance then, so the propensity is 1.
     """
     entries = ranking.entries
-    place = next((i for i, one in enumerate(entries) if one.deployment.id == deployment_id), None)
-    if place is None:
+    found = next((one for one in entries if one.deployment.id == deployment_id), None)
+    if found is None:  # rankings are cut: it may have come too late to be in this one
+        found = next(
+            (_late(one, entries) for one in field if one.deployment.id == deployment_id), None
+        )
+    if found is None:
         return ranking
-    group = entries[place].deployment.group
+    group = found.deployment.group
     if certified and group != entries[0].deployment.group:
         return ranking
-    moved = [entries[place], *entries[:place], *entries[place + 1 :]]
+    moved = [found, *(one for one in entries if one is not found)][:LONGEST_RANKING]
     return Ranking(moved, ranking.strategy, f"the conversation stays with {group}", ranking.hinted)
+
+
+def _late(candidate: Candidate, entries: list[Ranked]) -> Ranked:
+    """The entry of a candidate that the ranking was cut before: no better than the last, whatever its model."""
+    last = entries[-1]
+    group = candidate.deployment.group
+    like = next((one for one in entries if one.deployment.group == group), last)
+    return Ranked(
+        deployment=candidate.deployment,
+        score=min(like.score, last.score),
+        utility=min(like.utility, last.utility),
+        cost_usd=candidate.cost_usd,
+        latency_s=candidate.latency_s,
+    )
 
 
 def _by_group(field: list[Candidate]) -> dict[str, list[Candidate]]:

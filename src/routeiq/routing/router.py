@@ -300,7 +300,8 @@ class Router:
             raise nobody(name, request, [*excluded, *plan.ruled_out], self._breakers.retry_after_s)
         ranked = (self._ranker.route if routed else self._ranker.balance)(plan, request, field)
         if request.stick is not None and not ranked.hinted:
-            ranked = sticking(ranked, request.stick, certified=plan.profile.guarantee is not None)
+            certified = plan.profile.guarantee is not None
+            ranked = sticking(ranked, request.stick, field, certified=certified)
         reason = ranked.reason
         if model is not None:
             reason = f"fallback to {name}: {reason}"

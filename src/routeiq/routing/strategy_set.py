@@ -175,6 +175,8 @@ class StrategySet:
             except ValueError as error:
                 extra = {"strategy": strategy.name, "error": str(error)}
                 _log.warning("what a strategy has learned does not fit any more", extra=extra)
+            except Exception as error:
+                self._failed(strategy, error)
 
     def get(self, choice: Choice) -> RoutingStrategy:
         """The instance for a choice that was loaded."""

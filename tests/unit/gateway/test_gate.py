@@ -7,7 +7,7 @@ import pytest
 
 from routeiq.exceptions import StoreUnavailable
 from routeiq.gateway.runtime import Runtime
-from routeiq.routing.affinity import UNKNOWN, conversation_key
+from routeiq.routing.affinity import conversation_key
 from tests.support.clock import FakeClock
 from tests.support.upstreams import ANSWER, Answer, refusal, stream
 from tests.support.worlds import World, config_of, deployment
@@ -96,7 +96,8 @@ async def test_a_limit_refuses_and_nothing_was_begun(
     assert affinity is not None
     for model in ("small", "large"):
         tenant = "key:config:app"
-        assert affinity.get(conversation_key(tenant, "s9", model)) is UNKNOWN
+        found = affinity.get(conversation_key(tenant, "s9", model))
+        assert not isinstance(found, str), "the conversation was bound to nothing"
 
 
 async def test_what_was_really_used_is_what_counts(

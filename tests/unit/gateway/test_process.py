@@ -10,8 +10,10 @@ import pytest
 
 from routeiq.config.settings import Settings
 from routeiq.exceptions import StoreUnavailable
+from routeiq.gateway import background
 from routeiq.gateway import process as module
-from routeiq.gateway.process import kept, worker_name
+from routeiq.gateway.background import kept
+from routeiq.gateway.process import worker_name
 from routeiq.gateway.reload import Reloader
 from routeiq.routing.affinity import conversation_key
 from routeiq.stores import Change
@@ -182,7 +184,7 @@ async def test_a_gap_outdates_what_was_remembered(
 async def test_a_loop_that_fails_begins_anew(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "ANEW_S", 0.0)
+    monkeypatch.setattr(background, "ANEW_S", 0.0)
     runs: list[int] = []
 
     async def loop() -> None:
@@ -203,7 +205,7 @@ async def test_a_loop_that_fails_begins_anew(
 async def test_every_loop_of_a_worker_begins_anew(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    monkeypatch.setattr(module, "ANEW_S", 0.0)
+    monkeypatch.setattr(background, "ANEW_S", 0.0)
     world = World(monkeypatch, clock)
     process, tries = world.process, {"limits": 0, "jobs": 0, "events": 0}
     for name, owner, method in (

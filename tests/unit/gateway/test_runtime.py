@@ -197,7 +197,7 @@ def test_every_documented_path_is_a_route(runtime: Runtime) -> None:
     for path, methods in document()["paths"].items():
         for method in methods:
             scope = {"type": "http", "path": path.replace("{id}", "x"), "method": method.upper()}
-            assert gateway._generation.routes.find(scope), path
+            assert callable(gateway._generation.routes.find(scope)), path
 
 
 def test_the_settings_of_resilience_reach_what_uses_them(clock: FakeClock) -> None:

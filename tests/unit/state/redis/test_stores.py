@@ -91,6 +91,8 @@ async def test_one_probe_for_the_fleet_until_it_opens_again(connection: RedisCon
     claims = await asyncio.gather(*(board.claim_probe("a", f"w{n}", 60.0) for n in range(10)))
     assert sum(claims) == 1
     await board.open(Notice(id="a", left_s=1.0, worker="w"))
+    assert not await board.claim_probe("a", "w2", 60.0)  # the news may not have reached everybody
+    await asyncio.sleep(0.55)
     assert await board.claim_probe("a", "w2", 60.0)
 
 

@@ -49,7 +49,10 @@ def calm(gateways: Fleet, sim: SimulatorProcess) -> Iterator[Fleet]:
     sim.mend()
     for id in ("first", "second"):
         override(gateways.first, id, "closed")
-        gateways.reaches_all(lambda line, id=id: state(line, id) == "closed", "closed again")
+    gateways.reaches_all(
+        lambda line: {state(line, "first"), state(line, "second")} == {"closed"}, "closed again"
+    )
+    for id in ("first", "second"):
         override(gateways.first, id, None)
 
 

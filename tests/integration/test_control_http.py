@@ -248,4 +248,4 @@ def test_a_change_in_a_gap_of_the_announcements_is_not_lost(
         assert made.redis is not None
         made.redis.kill()
         assert made.first.put(ACTIVE, {"name": "random"}).status == 200
-        made.reaches_all(lambda line: strategy(line) == "random", "it is active", 5.0)
+        made.reaches_all(lambda line: strategy(line) == "random", "it is active", BOUND_S)

@@ -22,7 +22,7 @@ from tests.integration.experimenting import (
     settle,
     waiting,
 )
-from tests.integration.fleet import migrate, stores
+from tests.integration.fleet import Stores, migrate, stores
 from tests.integration.helpers import HARD, KEY, assert_error, chat, get, write
 from tests.support.http import Answer
 from tests.support.postgres import PostgresServer, own_server
@@ -115,6 +115,22 @@ def test_every_request_is_found_from_every_worker_and_after_restarts(place: Plac
             assert found_by_search(gateway, "&model=beta") == Counter(told[60:80] + more)
         for id in more:
             assert get(gateway, f"{DECISIONS}/{id}").status == 200
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_waits_is_written_while_draining(
+    tmp_path: Path, sim: SimulatorProcess, kind: Stores
+) -> None:
+    with stores(kind, tmp_path) as (env, _):
+        path = write(tmp_path, config(sim, flush_s=600.0))
+        place = Place(path=path, database=env["DATABASE_URL"])
+        with place.run() as gateway:
+            told = ids(many([gateway], 40, "alpha", fresh_after=2))
+            assert waiting(gateway, 2) == 40
+            gateway.terminate()
+            assert gateway.wait() == 0
+        with place.run() as gateway:
+            assert found_by_search(gateway) == Counter(told)
 
 
 def test_each_filter_finds_what_matches_and_nothing_else(place: Place) -> None:

@@ -71,6 +71,8 @@ def test_any_worker_takes_feedback_at_once_and_every_one_shows_it(shared: Fleet)
             record = record_of(taker.gateway, answer)
             (rating,) = record["ratings"]
             assert (rating["label"], rating["comment"]) == ("l", "c")
+    each = len(shared.lines)
+    wait_until(lambda: learned(shared) == [each] * each, "each worker learned from its own", 20.0)
 
 
 def learned(shared: Fleet) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -89,9 +91,15 @@ def spend(fleet: Fleet, secret: str, share: float, budget: float) -> float:
     """Spend this share of a budget, one request after the other; what was spent."""
     spent = 0.0
     while spent < share * budget:
-        answer = fleet.chat(secret, MODEL, max_tokens=100)
-        assert answer.status == 200, answer.body
-        spent += cost(answer)
+        found: list[Answer] = []
+
+        def passed(found: list[Answer] = found) -> bool:
+            found[:] = [fleet.chat(secret, MODEL, max_tokens=100)]
+            return found[0].status == 200
+
+        # Estimates that are not settled yet may be in the way for a moment.
+        until(passed, "there is room for one more", 1.0)
+        spent += cost(found[0])
     return spent
 
 
@@ -144,12 +152,13 @@ def test_streams_cost_what_they_cost_and_failures_nothing(
         sim.mend(MODEL)
     settled(fleet, key, 3 * one)
     sim.behave("chunks=50;chunk_ms=200", MODEL)
-    left = fleet.send(key.secret, MODEL, stream=True, max_tokens=60)
+    hasty = fleet.key(budgets=[{"usd": 5, "per": "day"}])  # another one: this one may have leases
+    left = fleet.send(hasty.secret, MODEL, stream=True, max_tokens=60)
     assert left.status() == 200
     left.leave()
     until(lambda: not sim.stats()["in_flight"], "the provider is told", 1.0)
     time.sleep(0.3)
-    assert 0 < used(fleet, key) - 3 * one < 3 * one, "what it may have cost stays counted"
+    assert 0 < used(fleet, hasty) < 3 * one, "what it may have cost stays counted"
 
 
 def test_tokens_are_a_budget_too(fleet: Fleet) -> None:
@@ -257,25 +266,18 @@ def test_an_alert_comes_once_over_all_workers(fleet: Fleet) -> None:
 def test_budgets_survive_a_restart(tmp_path: Path, simulator: SimulatorProcess, end: str) -> None:
     path = config(tmp_path, simulator)
     with sqlite_fleet(path) as fleet:
-        budget = 10 * price(fleet)
+        budget = 12 * price(fleet)
         key = fleet.key(budgets=[{"usd": budget, "per": "total"}])
-        spent = spend(fleet, key.secret, 0.7, budget)
+        spent = spend(fleet, key.secret, 0.6, budget)
         if end == "SIGKILL":
             settled(fleet, key, spent)
             for line in fleet.lines:
-                kill(line.pid)
+                os.kill(line.pid, signal.SIGKILL)
     with sqlite_fleet(path) as fleet:
         assert used(fleet, key) == pytest.approx(spent, abs=100 * NANO)
         answers = [fleet.chat(key.secret, MODEL, max_tokens=100).status for _ in range(12)]
-        assert answers.count(200) <= 4
+        assert answers.count(200) <= 5
         assert answers[-1] == 429
-
-
-def kill(pid: int) -> None:
-    import os
-    import signal
-
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_the_loss_of_what_redis_had(shared: Fleet, shared_config: Path) -> None:

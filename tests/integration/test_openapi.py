@@ -33,7 +33,7 @@ CHECKS = [
     unsupported_method,
 ]
 LIMITS = settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -71,6 +71,7 @@ def test_the_document_is_served_without_a_key_and_names_every_route(gateway: Gat
         assert b"There is no route" not in answer.body, f"{method} {path}"
 
 
+@pytest.mark.timeout(180)  # over a thousand calls
 def test_what_is_answered_is_what_the_document_says(gateway: Gateway) -> None:
     schema = schemathesis.openapi.from_url(f"{gateway.url}/routeiq/v1/openapi.json")
     tried = 0
@@ -99,3 +100,22 @@ def test_without_a_key_every_protected_operation_is_a_401(gateway: Gateway) -> N
         answer = bare(gateway, path, method)
         free = operation.get("security") == []
         assert (answer.status == 401) is not free, f"{method} {path}: {answer.status}"
+
+
+def test_a_key_without_rights_is_told_the_permission_that_the_document_names(
+    gateway: Gateway,
+) -> None:
+    made = call(f"{gateway.url}/routeiq/v1/keys", {"alias": "nobody"}, headers=KEY)
+    mine = {"authorization": f"Bearer {made.json()['secret']}"}
+    document = call(f"{gateway.url}/routeiq/v1/openapi.json").json()
+    named = 0
+    for path, method in operations(document):
+        permission = document["paths"][path][method].get("x-permission")
+        answer = bare(gateway, path, method, mine)
+        if permission is None:
+            assert answer.status != 403, f"{method} {path}"
+        else:
+            named += 1
+            assert answer.status == 403, f"{method} {path}: {answer.status}"
+            assert f"`{permission}`" in answer.json()["error"]["message"], f"{method} {path}"
+    assert named > 40

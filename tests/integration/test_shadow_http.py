@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import StartGateway
-from tests.integration.experimenting import EXPERIMENTS, HEADER, many, record_of, results
+from tests.integration.experimenting import EXPERIMENTS, HEADER, SESSION, many, record_of, results
 from tests.integration.helpers import assert_error, catalogue, post
 from tests.support.processes import Gateway, SimulatorProcess, wait_until
 
@@ -71,8 +71,8 @@ def test_nothing_but_the_active_choice_is_carried_out(
 def test_the_record_has_what_the_variants_would_have_done(
     gateway: Gateway, sim: SimulatorProcess
 ) -> None:
-    (answer,) = many([gateway], 1, "pair")
-    record = record_of(gateway, answer)
+    answers = many([gateway], 3, "pair", headers=lambda _: {SESSION: "talk"}, clients=1)
+    record = record_of(gateway, answers[-1])  # a later turn: the variant says what it would choose
     assert record["model"] == "sim-nano"
     assert "experiment" not in record
     told = {one["variant"]: one for one in record["shadow"]}

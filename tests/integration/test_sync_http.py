@@ -18,7 +18,7 @@ from tests.support.redis import needs_redis
 pytestmark = [needs_redis, pytest.mark.timeout(120)]
 ALIAS = "/llmrouter/config/sync/status"
 JOB = "retention"
-LEASE_S = 2.0
+LEASE_S = 1.5
 
 
 def configured(folder: Path, sim: SimulatorProcess, **state: float) -> Path:
@@ -76,8 +76,10 @@ def job_names(line: Line) -> list[str]:
     return list(line.get("sync")["jobs"])
 
 
-def test_an_orderly_end_hands_over_at_once(tmp_path: Path, sim: SimulatorProcess) -> None:
-    with fleet(configured(tmp_path, sim, lease_s=60.0), gateways=2, workers=1) as made:
+def test_an_orderly_end_hands_over_before_the_lease_ends(
+    tmp_path: Path, sim: SimulatorProcess
+) -> None:
+    with fleet(configured(tmp_path, sim, lease_s=9.0), gateways=2, workers=1) as made:
         first, last = made.lines
         wait_until(lambda: len(leaders(made)) == 1, "one leads")
         (leader,) = leaders(made)
@@ -85,7 +87,7 @@ def test_an_orderly_end_hands_over_at_once(tmp_path: Path, sim: SimulatorProcess
         made.gateways[made.lines.index(leader)].terminate()
         made.lines.remove(leader)
         leader.close()
-        wait_until(lambda: job(other)["is_leader"], "the other leads", 30.0)
+        wait_until(lambda: job(other)["is_leader"], "the other leads", 8.0)
 
 
 def test_the_alias_says_the_same_and_both_need_permission(

@@ -17,9 +17,9 @@ class RateLimits(Section):
     """How much at a time. Not given is not limited at this level."""
 
     requests_per_minute: Count | None = None
-    """Requests in any 60 seconds."""
+    """Requests in a minute of the store's clock, and in any 60 seconds while they come evenly."""
     tokens_per_minute: Count | None = None
-    """Input and output tokens in any 60 seconds; estimated at admission, corrected by real usage."""
+    """Input and output tokens, likewise; estimated at admission, corrected by real usage."""
     concurrent_requests: Count | None = None
     """Requests under way at once, over all workers."""
     fail: Fail = "open"

@@ -129,7 +129,8 @@ class ControlApi:
             said = "; ".join(str(problem) for problem in error.problems)
             raise InvalidRequest(f"The configuration cannot be used: {said}") from error
         await self._process.audit(change)
-        await self._process.announce("reload", {"digest": config.digest})
+        told = {"digest": config.digest, "worker": self._process.worker}
+        await self._process.announce("reload", told)
         await respond_json(send, {"digest": config.digest, "source": config.source})
 
     async def validate(self, scope: Scope, receive: Receive, send: Send) -> None:

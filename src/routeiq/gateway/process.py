@@ -281,7 +281,8 @@ class Process:
         elif topic == "breakers":
             await self.fleet.on_event(payload)
         elif topic == "reload" and self.gateway is not None:
-            if payload.get("digest") != self.gateway.runtime.config.digest:
+            mine = payload.get("worker") == self.worker
+            if not mine and payload.get("digest") != self.gateway.runtime.config.digest:
                 self.reload_soon("another worker was told to")
         elif topic == "artifacts" and self.gateway is not None:
             self.spawn(self.gateway.runtime.activation.look())

@@ -19,7 +19,7 @@ def is_sqlite(url: str) -> bool:
     Raises:
         ConfigError: it is for no database that we know.
     """
-    scheme = url.partition(":")[0].lower().partition("+")[0] if ":" in url else ""
+    scheme = url.partition("://")[0].lower().partition("+")[0] if "://" in url else ""
     if scheme == SQLITE:
         return True
     if scheme in POSTGRESQL:
@@ -41,7 +41,10 @@ def sqlite_path(url: str) -> Path:
     Raises:
         ConfigError: the URL has a host, or no path.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
     path = unquote(parts.path)[1:]
     if parts.netloc or not path:
         raise ConfigError(

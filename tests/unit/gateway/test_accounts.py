@@ -62,8 +62,8 @@ async def test_a_record_says_who_asked(monkeypatch: pytest.MonkeyPatch, clock: F
     assert (first["key"], first["key_id"], first["user"], first["team"]) == (
         "app",
         "config:app",
-        "ann",
-        "research",
+        "config:ann",
+        "config:research",
     )
     assert first["trace_id"] == "a" * 32
     assert second["key"] == "master"

@@ -4,7 +4,7 @@ import pytest
 
 from routeiq.gateway.headers import MAX_VALUE, decision_headers, reason, safe
 from routeiq.gateway.trace import Trace
-from routeiq.types import Attempt, Decision, Deployment, Ranked
+from routeiq.types import Attempt, Decision, Deployment, Ranked, RoutingRequest
 from tests.support.clock import FakeClock
 
 FIRST = Deployment(id="first-1", group="first", provider="openai", model="m")
@@ -111,3 +111,15 @@ def test_an_answer_that_others_were_rejected_for_says_so(clock: FakeClock) -> No
     noted = trace(clock, SECOND, None, None)
     noted.rejected = 1
     assert reason(noted) == "escalated past 1 answer; because"
+
+
+def test_limits_and_experiment_are_said_where_there_are_any(clock: FakeClock) -> None:
+    noted = trace(clock)
+    assert not [name for name, _ in decision_headers(noted) if b"ratelimit" in name]
+    noted.limit_headers = [(b"x-ratelimit-limit-requests", b"5")]
+    noted.request = RoutingRequest(
+        id="r", operation="chat", model="m", text="", experiment="ab", variant="new\r\nx"
+    )
+    headers = dict(decision_headers(noted))
+    assert headers[b"x-ratelimit-limit-requests"] == b"5"
+    assert headers[b"x-routeiq-experiment"] == b"ab=newx"

@@ -93,6 +93,6 @@ async def test_who_is_let_in(world: World, insecure: bool) -> None:
 async def test_a_key_that_was_made_is_known_at_once(world: World) -> None:
     made = await world.ask("POST /routeiq/v1/keys", {"alias": "new"})
     assert made.status == 201
-    assert (await world.chat(key=made.json()["key"])).status == 200
+    assert (await world.chat(key=made.json()["secret"])).status == 200
     administration = administration_of(world.runtime.config, world.process)
     assert administration is not None

@@ -65,11 +65,14 @@ def parse(url: str) -> Target:
     Raises:
         ConfigError: it cannot be used, or redis-py is not installed.
     """
-    scheme = url.partition("://")[0].lower()
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme not in SCHEMES:
         raise problem(f"{scheme[:40]!r} is not a scheme of Redis URLs.")
     mode, secure = SCHEMES[scheme]
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise problem("It names a host in brackets that is no IPv6 address.") from error
     credentials, _, netloc = parts.netloc.rpartition("@")
     hosts = tuple(_address(each, PORTS[mode]) for each in netloc.split(",") if each)
     if not hosts:

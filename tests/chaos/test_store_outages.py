@@ -39,6 +39,8 @@ from tests.support.redis import RedisServer, needs_redis, redis_server
 pytestmark = pytest.mark.timeout(120)
 WORKERS = 2
 THRESHOLD = 3
+UNANSWERED = 60
+"""Requests whose estimates, or a lease for them, may be on the way when Redis stops: a quarter second's, per worker."""
 OUTAGE_S = 2.0
 MANY = 1_000_000
 BACK_S = 3 * 5.0
@@ -146,15 +148,17 @@ def test_redis_is_stopped_under_load(site: Site) -> None:
     wait_until(lambda: counted(gateway) - before >= total, "exposures are counted", 15.0)
     wait_until(lambda: ended(gateway) >= counted(gateway), "ends are counted", 15.0)
     cost = sum(float(answer.headers["x-routeiq-cost-usd"]) for answer in passed_free)
-    wait_until(lambda: settled(gateway, opened, cost), "spending is settled", 15.0)
+    # A reservation that Redis carried out as it went down, and whose answer was lost, stays counted.
+    unanswered = cost / len(passed_free) * UNANSWERED
+    wait_until(lambda: settled(gateway, opened, cost, unanswered), "spending is settled", 15.0)
     time.sleep(0.5)  # what is sent twice would be counted by now
     assert counted(gateway) - before == total
     assert ended(gateway) - before == total
-    assert settled(gateway, opened, cost)
+    assert settled(gateway, opened, cost, unanswered)
 
 
-def settled(gateway: Gateway, key: str, cost: float) -> bool:
-    return abs(budget_used(gateway, key) - cost) < 1e-9
+def settled(gateway: Gateway, key: str, cost: float, unanswered: float = 0.0) -> bool:
+    return -1e-9 < budget_used(gateway, key) - cost < unanswered + 1e-9
 
 
 @needs_redis

@@ -89,3 +89,13 @@ async def test_a_conversation_moves_to_what_began_to_answer(
     trace.kind, trace.first_token_ms = kind, first_token_ms
     world.runtime.gate.leave(trace)
     assert affinity.get("conversation") == ("large-1" if moves else "small-1")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_affinity_may_be_off(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, enabled: bool
+) -> None:
+    world = World(monkeypatch, clock, config_of({"affinity": {"enabled": enabled}}))
+    assert (world.process.affinity is not None) is enabled
+    assert (world.process.status()["affinity"] is not None) is enabled
+    assert (await world.chat(headers={"x-routeiq-session-id": "s"})).status == 200

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(120)
 WORKERS = 2
 THRESHOLD = 3
 UNANSWERED = 60
-"""Requests whose estimates, or a lease for them, may be on the way when Redis stops: a quarter second's, per worker."""
+"""Requests whose estimates, or leases for them, may be under way when Redis stops: a quarter second of traffic."""
 OUTAGE_S = 2.0
 MANY = 1_000_000
 BACK_S = 3 * 5.0

@@ -12,6 +12,7 @@ from routeiq.artifacts.sources import source_from
 from routeiq.artifacts.store import ArtifactStore
 from routeiq.artifacts.sync import Syncer
 from routeiq.config.model import Config
+from routeiq.config.section import Learning
 from routeiq.ports import Clock
 from routeiq.telemetry.decision_file import DecisionFile
 from routeiq.types import RoutingRequest
@@ -83,6 +84,29 @@ def decision_file_of(config: Config, clock: Clock) -> DecisionFile | None:
         keep=learning.log_files,
         text=learning.log_text,
         encode=LazyEncoder() if learning.log_features else None,
+    )
+
+
+class DecisionFiles:
+    """The decision log on disk of one worker: a reload that does not change its settings goes on with the same."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._learning: Learning | None = None
+        self._file: DecisionFile | None = None
+
+    def of(self, config: Config) -> DecisionFile | None:
+        """What this configuration writes to."""
+        learning = config.routeiq.learning
+        if self._learning is None or _log_of(learning) != _log_of(self._learning):
+            self._file = decision_file_of(config, self._clock)
+        self._learning = learning
+        return self._file
+
+
+def _log_of(learning: Learning) -> dict[str, Any]:
+    return learning.model_dump(
+        include={"decision_log", "log_text", "log_features", "log_max_bytes", "log_files"}
     )
 
 

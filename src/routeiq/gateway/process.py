@@ -23,7 +23,7 @@ from routeiq.gateway.breaking import cooldown_s, log_transition, threshold
 from routeiq.gateway.chores import Chores
 from routeiq.gateway.control import Control
 from routeiq.gateway.jobs import Jobs
-from routeiq.gateway.learning import LazyEncoder
+from routeiq.gateway.learning import DecisionFiles, LazyEncoder
 from routeiq.ports import Clock
 from routeiq.resilience.admission import Admission
 from routeiq.resilience.breaker import Breakers
@@ -69,6 +69,7 @@ class Process:
         self.worker = worker
         self.state = state
         self.runtimes = 0
+        self.decision_files = DecisionFiles(clock)
         self.load = LoadTracker(clock)
         self.admission = Admission(settings.max_concurrent_requests)
         self.breakers = Breakers(

@@ -28,7 +28,6 @@ from routeiq.gateway.feedback import Feedback
 from routeiq.gateway.gate import Gate
 from routeiq.gateway.learning import (
     FeatureOpener,
-    decision_file_of,
     syncer_of,
     verifier_of,
 )
@@ -237,7 +236,7 @@ def build(
         load=process.load,
         catalog=catalog,
     )
-    decision_file = decision_file_of(config, process.clock)
+    decision_file = process.decision_files.of(config)
     feedback = feedback_of(process, authenticator, router, experiments, decision_file)
     accounts = Accounts(
         router=router,

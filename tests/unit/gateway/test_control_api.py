@@ -174,7 +174,7 @@ async def test_a_reload_is_told_to_the_others_and_noted(
     monkeypatch.setattr(world.process, "announce", announce)
     answer = await world.ask("POST /routeiq/v1/config/reload")
     assert (answer.status, answer.json()["digest"]) == (200, "d" * 64)
-    assert told == [("reload", {"digest": "d" * 64})]
+    assert told == [("reload", {"digest": "d" * 64, "worker": "worker"})]
     rows = await world.state.audit.latest(limit=1)
     assert (rows[0]["action"], rows[0]["actor"]) == ("config.reload", "master")
 

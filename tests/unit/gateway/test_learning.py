@@ -14,6 +14,7 @@ from routeiq.config.settings import Settings
 from routeiq.embeddings.features import load_features
 from routeiq.exceptions import ConfigError
 from routeiq.gateway.learning import (
+    DecisionFiles,
     LazyEncoder,
     Usable,
     decision_file_of,
@@ -98,3 +99,16 @@ def test_what_nobody_could_serve_is_refused_before_it_is_promoted(
     write_artifact(tmp_path / "a", draft)
     with pytest.raises(MismatchedArtifact, match=says):
         Usable(None)(open_artifact(tmp_path / "a"))
+
+
+def test_a_reload_goes_on_with_the_same_decision_log_until_its_settings_change(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    files = DecisionFiles(clock)
+    log = {"decision_log": str(tmp_path)}
+    assert files.of(config()) is None
+    first = files.of(config(log))
+    assert first is not None
+    assert files.of(config({**log, "poll_s": 9.0})) is first
+    assert files.of(config({**log, "log_text": True})) is not first
+    assert files.of(config()) is None

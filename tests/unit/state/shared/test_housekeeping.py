@@ -101,11 +101,15 @@ async def test_breakers_of_deployments_that_are_gone_leave_the_board(
     assert [notice.id for notice in await board.all()] == ["new"]
 
 
-async def test_a_breaker_that_opens_again_may_be_probed_again(database: SqliteDatabase) -> None:
+async def test_a_breaker_that_opens_again_may_be_probed_again_after_half_its_pause(
+    database: SqliteDatabase, clock: FakeClock
+) -> None:
     board = SqlBoard(database)
-    await board.open(Notice(id="d", left_s=30.0, worker="w"))
+    await board.open(Notice(id="d", left_s=0.0, worker="w"))
     assert await board.claim_probe("d", "w", 60.0)
     await board.open(Notice(id="d", left_s=30.0, worker="w"))
+    assert not await board.claim_probe("d", "v", 60.0)  # who has not heard of it yet
+    clock.advance(15.1)
     assert await board.claim_probe("d", "v", 60.0)
 
 

@@ -43,7 +43,8 @@ TABLE = (
         pattern="routeiq:limit:{<tenant>}:p:<bucket>",
         type="string",
         lifetime="the period's `keep_s`; 35 days where there is none",
-        holds="budget: what is taken, in nano-USD or tokens; `~` before it until it was seeded",
+        holds="budget: what is taken, in nano-USD or tokens; `~` before it until it was seeded. `<bucket>` ends "
+        "with `@` and the tenant's `mark`, which another Redis, or an emptied one, would not have",
     ),
     Key(
         pattern="routeiq:limit:{<tenant>}:s:<bucket>",
@@ -90,8 +91,8 @@ TABLE = (
     Key(
         pattern="routeiq:probe:<breaker>",
         type="string",
-        lifetime="as long as the probe may take",
-        holds="the worker that may send the fleet's one probe",
+        lifetime="as long as the probe may take, or half a breaker's pause",
+        holds="the worker that may send the fleet's one probe; or that nobody may yet, since it has just opened",
     ),
     Key(
         pattern="routeiq:affinity:<conversation>",

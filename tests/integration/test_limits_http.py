@@ -267,8 +267,8 @@ def test_tokens_settle_to_what_was_used(fleet: Fleet, sim: SimulatorProcess) -> 
 def test_the_estimate_stays_where_usage_is_not_known(fleet: Fleet, sim: SimulatorProcess) -> None:
     """Of who does not say it, and of a client that leaves in the middle; each is a key's only request."""
     silent, hasty = (fleet.key(limits={"tokens_per_minute": 100_000}) for _ in range(2))
-    sim.behave("no_usage", "sim-nano")
-    assert fleet.chat(silent.secret, "sim-nano", max_tokens=40).status == 200
+    sim.behave("no_usage", "sim-small")
+    assert fleet.chat(silent.secret, "sim-small", max_tokens=40).status == 200
     sim.behave("chunk_ms=200;chunks=50", "sim-medium")
     left = fleet.send(hasty.secret, "sim-medium", stream=True, max_tokens=40)
     assert left.status() == 200

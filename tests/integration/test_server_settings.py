@@ -72,6 +72,7 @@ def strict(start: StartGateway, simulator: SimulatorProcess) -> Gateway:
             "router_settings": {"num_retries": 0},
             "routeiq": {
                 "server": {"access_log": False, "decision_log_size": 3, "max_body_bytes": 5_000},
+                "decisions": {"store": False},
                 "upstreams": {
                     "first_byte_timeout_s": 0.4,
                     "idle_timeout_s": 0.6,
@@ -168,10 +169,13 @@ def test_decision_log_size_zero_keeps_none(
     start: StartGateway, simulator: SimulatorProcess
 ) -> None:
     none = start(
-        {"model_list": catalogue(simulator.url), "routeiq": {"server": {"decision_log_size": 0}}}
+        {
+            "model_list": catalogue(simulator.url),
+            "routeiq": {"server": {"decision_log_size": 0}, "decisions": {"store": False}},
+        }
     )
     assert chat(none).status == 200
-    assert get(none, "/routeiq/v1/decisions").json() == {"data": []}
+    assert get(none, "/routeiq/v1/decisions").json()["data"] == []
 
 
 def test_first_byte_timeout(strict: Gateway, lenient: Gateway) -> None:

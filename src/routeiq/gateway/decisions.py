@@ -132,8 +132,10 @@ class DecisionsApi:
         return next((one for one in self._writer.waiting() if one["decision_id"] == name), None)
 
     def _unknown(self, name: str) -> NotFound:
-        where = "in this worker's memory" if self._decisions is None else "in the database"
-        return NotFound(f"No decision {name[:100]!r} {where}; old ones are deleted.")
+        where = "in the database; old ones are deleted"
+        if self._decisions is None:
+            where = f"in this worker's memory; it keeps the last {self._memory.size}"
+        return NotFound(f"No decision {name[:100]!r} {where}.")
 
 
 def _page(

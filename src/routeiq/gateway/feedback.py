@@ -111,8 +111,9 @@ class Feedback:
             KeyError
         ):  # the queue was full and the record went: this worker's memory is all there is
             record, before = dict(kept.record) if kept else {}, None
-            self.apply(event)
         self._tell(record, event["score"], before)
+        if kept is not None:  # decided here: learned at once, and passed over when it is read again
+            self.apply(event, checked=True)
 
     async def _append(self, tail: FeedbackTail, event: JsonObject) -> None:
         try:

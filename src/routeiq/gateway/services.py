@@ -40,7 +40,7 @@ def admin_routes(runtime: Runtime) -> Routes:
         ),
         DecisionsApi(
             authenticator=authenticator,
-            decisions=state.decisions,
+            decisions=None if process.decision_store is None else state.decisions,
             memory=process.decisions,
             store_writer=process.decision_store,
         ),

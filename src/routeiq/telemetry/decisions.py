@@ -97,6 +97,7 @@ class DecisionLog:
     """The last `size` decisions of this worker. Details are rendered when somebody asks."""
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self._records: deque[Kept] = deque(maxlen=size)
 
     def add(

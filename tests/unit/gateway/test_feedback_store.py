@@ -255,13 +255,25 @@ async def test_a_restarted_worker_learns_nothing_from_before(one: Worker, two: W
     assert two.lessons == [(new, 1.0)]
 
 
+async def test_the_worker_that_decided_and_is_told_learns_at_once_and_once(one: Worker) -> None:
+    id = one.decide(1)
+    await one.post(id, 0.25)
+    assert one.lessons == [(id, 0.25)]
+    await one.feedback.look()
+    await one.post(id, 1.0)
+    await one.feedback.look()
+    assert one.lessons == [(id, 0.25)]
+    assert one.memory.find(id).record["feedback"] == 1.0  # type: ignore[union-attr]
+
+
 async def test_feedback_before_the_first_look_is_learnt(
-    one: Worker, monkeypatch: pytest.MonkeyPatch
+    one: Worker, two: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 2)
     ids = [one.decide(number) for number in range(5)]
+    await one.writer.flush()
     for id in ids:
-        await one.post(id, 1.0)
+        await two.post(id, 1.0)
     one.cut()
     with pytest.raises(Exception, match="cut"):
         await one.feedback.look()
@@ -271,12 +283,13 @@ async def test_feedback_before_the_first_look_is_learnt(
 
 
 async def test_an_interrupted_look_goes_on_where_it_ended(
-    one: Worker, monkeypatch: pytest.MonkeyPatch
+    one: Worker, two: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 2)
     ids = [one.decide(number) for number in range(5)]
+    await one.writer.flush()
     for id in ids:
-        await one.post(id, 1.0)
+        await two.post(id, 1.0)
     since, calls = one.ledger.feedback_since, 0
 
     async def failing(position: int, *, limit: int = 1000) -> Any:

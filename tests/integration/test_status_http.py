@@ -24,6 +24,14 @@ def configured(folder: Path, sim: SimulatorProcess) -> Path:
     return write(folder, {"model_list": catalogue(sim.url)})
 
 
+def metrics(line: Line) -> dict[str, float]:
+    """As Prometheus asks: without a key."""
+    answer = line.send("/metrics", headers={"authorization": ""})
+    assert answer.status == 200
+    lines = [one for one in answer.body.decode().splitlines() if not one.startswith("#")]
+    return {name: float(value) for name, value in (one.rsplit(" ", 1) for one in lines)}
+
+
 def ready(line: Line, path: str = READY[0]) -> dict[str, Any]:
     """Without a key, as probes ask."""
     answer = line.send(path, headers={"authorization": ""})
@@ -113,10 +121,18 @@ def test_readiness_is_degraded_while_redis_is_away(tmp_path: Path, sim: Simulato
             assert states == {"database": "up", "redis": "down"}
             status = line.get("status")
             assert (status["hearing"], status["stores"]["redis"]["outages"]) == (False, 1)
+            away = metrics(line)
+            assert (
+                away['routeiq_store_up{store="redis"}'],
+                away["routeiq_announcements_heard"],
+            ) == (0, 0)
+            assert away['routeiq_store_up{store="database"}'] == 1
+            assert away['routeiq_store_outages_total{store="redis"}'] == 1
             assert line.chat().status == 200
         made.redis.start()
         made.reaches_all(lambda line: ready(line)["status"] == "ready", "it is back", 15.0)
         made.reaches_all(lambda line: line.get("status")["hearing"], "it hears again", 15.0)
+        assert {metrics(line)['routeiq_store_up{store="redis"}'] for line in made.lines} == {1}
 
 
 def test_readiness_is_degraded_while_postgresql_is_away(

@@ -14,6 +14,7 @@ from routeiq.exceptions import RequestError
 from routeiq.gateway.asgi import ASGIApp, Receive, Routes, Scope, Send, respond_error
 from routeiq.gateway.body import ClientDisconnected
 from routeiq.gateway.health import Health
+from routeiq.gateway.metrics import Metrics
 from routeiq.gateway.middleware import AdmissionMiddleware, BodyLimitMiddleware, RequestIDMiddleware
 from routeiq.gateway.models import Models
 from routeiq.gateway.routes import RouteTable
@@ -58,6 +59,7 @@ class Generation:
                 routes[prefix + path] = {"POST": partial(runtime.pipeline.handle, operation)}
             routes[prefix + "/models"] = {"GET": models.list}
         routes.update(health.routes())
+        routes.update(Metrics(runtime.process).routes())
         routes.update(admin_routes(runtime))
         self.routes = RouteTable(routes, {"/models/": models.one, "/v1/models/": models.one})
 

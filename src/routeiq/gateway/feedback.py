@@ -78,15 +78,17 @@ class Feedback:
             raise not_yours(event["decision_id"])
         if self._store is not None:
             await self._keep(self._store, principal, event, kept)
-        elif self._tail is None:
-            if kept is None:
-                raise NotFound(
-                    f"No decision {event['decision_id']!r} of this key in this worker's memory. With several "
-                    "workers set routeiq.learning.decision_log, so that all of them see feedback."
-                )
-            self.apply(event)
+        elif self._tail is None and kept is None:
+            raise NotFound(
+                f"No decision {event['decision_id']!r} of this key in this worker's memory. With several "
+                "workers set routeiq.learning.decision_log, so that all of them see feedback."
+            )
         if self._tail is not None:
             await self._append(self._tail, event)
+        elif (
+            kept is not None
+        ):  # decided here: learned at once, and passed over when it is read again
+            self.apply(event, checked=True)
         await respond_json(
             send, {"decision_id": event["decision_id"], "score": event["score"]}, status=202
         )
@@ -112,8 +114,6 @@ class Feedback:
         ):  # the queue was full and the record went: this worker's memory is all there is
             record, before = dict(kept.record) if kept else {}, None
         self._tell(record, event["score"], before)
-        if kept is not None:  # decided here: learned at once, and passed over when it is read again
-            self.apply(event, checked=True)
 
     async def _append(self, tail: FeedbackTail, event: JsonObject) -> None:
         try:

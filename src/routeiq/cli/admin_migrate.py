@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import click
 
 from routeiq.ports import SystemClock
+from routeiq.state.location import is_sqlite, sqlite_path
 from routeiq.state.migrate import Migration
 from routeiq.state.postgres import require_driver
-from routeiq.state.sqlite_file import migrate_file, pending_file, sqlite_path
+from routeiq.state.sqlite_file import migrate_file, pending_file
 
 DEFAULT_URL = "sqlite:///routeiq.db"
 
@@ -30,13 +31,12 @@ def migrate(database_url: str, *, check: bool, again: bool) -> None:
     Run it before a new version starts, as a job or an init container; several at once are safe. SQLite is
     migrated by itself when RouteIQ opens it.
     """
-    path = sqlite_path(database_url)
-    if path is None:
+    if not is_sqlite(database_url):
         done = _postgres(database_url, check=check, again=again)
     elif check:
-        done = pending_file(path, again=again)
+        done = pending_file(sqlite_path(database_url), again=again)
     else:
-        done = migrate_file(path, SystemClock(), again=again)
+        done = migrate_file(sqlite_path(database_url), SystemClock(), again=again)
     for migration in done:
         click.echo(f"{'pending' if check else 'applied'} {migration}")
     if not done:

@@ -15,6 +15,7 @@ from routeiq.config.section import StrategyChoice
 from routeiq.exceptions import ConfigError, Conflict, InvalidRequest, NotFound
 from routeiq.gateway.asgi import Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.control import BREAKERS, STRATEGY
+from routeiq.gateway.query import whole_number
 from routeiq.gateway.small_body import small_json
 from routeiq.gateway.state_errors import unavailable
 from routeiq.gateway.versions import as_precondition, etag, expected_version
@@ -212,12 +213,7 @@ def number(query: dict[str, list[str]], name: str, default: int | None, most: in
     Raises:
         InvalidRequest: it is none, or too large.
     """
-    if name not in query:
-        return default
-    text = query[name][0]
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) <= most:
-        raise InvalidRequest(f"{name} must be 1 to {most}, not {text[:40]!r}.", param=name)
-    return int(text)
+    return whole_number(name, query[name][0], most) if name in query else default
 
 
 def workers_report(workers: Sequence[Worker]) -> dict[str, Any]:

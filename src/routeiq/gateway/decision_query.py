@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from routeiq.exceptions import InvalidRequest
+from routeiq.gateway.query import whole_number
 from routeiq.state.decisions.query import EQUAL
 from routeiq.types import JsonObject
 from routeiq.values import value
@@ -35,7 +36,7 @@ def wanted(query_string: bytes, *, extra: Iterable[str] = ()) -> Wanted:
     given = {name: texts[0] for name, texts in parse_qs(query_string.decode("latin-1")).items()}
     for name in extra:
         given.pop(name, None)
-    limit = _limit(given.pop("limit", "100"))
+    limit = whole_number("limit", given.pop("limit", "100"), MAX_LIMIT)
     query: dict[str, Any] = {}
     if "cursor" in given:
         query["before_time"], query["before"] = _cursor(given.pop("cursor"))
@@ -78,12 +79,6 @@ def merged(
     found |= {one["decision_id"]: one for one in stored}
     newest = sorted(found.values(), key=lambda one: (one["time"], one["decision_id"]), reverse=True)
     return newest[: asked.limit]
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {text[:40]!r}.", param="limit")
-    return int(text)
 
 
 def _status(text: str) -> int:

@@ -33,8 +33,9 @@ from routeiq.experiments.editing import Editor, absent
 from routeiq.experiments.exposure import group
 from routeiq.experiments.results import report
 from routeiq.experiments.schedule import Schedule
-from routeiq.gateway.asgi import Handler, Receive, Routes, Scope, Send, header_text, respond_json
+from routeiq.gateway.asgi import Handler, Receive, Routes, Scope, Send, respond_json
 from routeiq.gateway.small_body import small_json
+from routeiq.gateway.versions import etag, expected_version
 from routeiq.ports import Clock, Header
 from routeiq.stores import Change, Counters, Document, Documents
 from routeiq.types import JsonObject
@@ -122,7 +123,7 @@ class ExperimentsApi:
             "problems": [str(problem) for problem in problems],
             "version": document.version,
         }
-        await respond_json(send, body, headers=[_etag(document)])
+        await respond_json(send, body, headers=[etag(document.version)])
 
     async def get(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One experiment."""
@@ -168,7 +169,7 @@ class ExperimentsApi:
         name = _named(scope)
         document = await self._written(scope, principal, "delete", name, lambda e: e.delete(name))
         await self._counters.delete(group(name))
-        await respond_json(send, {"name": name, "deleted": True}, headers=[_etag(document)])
+        await respond_json(send, {"name": name, "deleted": True}, headers=[etag(document.version)])
 
     async def start(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one run, from now on at the latest."""
@@ -213,7 +214,7 @@ class ExperimentsApi:
         edit: Callable[[Editor], JsonObject],
     ) -> Document:
         """Change the document; without `If-Match` again where somebody else was quicker."""
-        wanted = _if_match(scope)
+        wanted = expected_version(scope)
         for last in range(_TRIES):
             document = await self._documents.read(DOCUMENT)
             if wanted is not None and wanted != document.version:
@@ -269,7 +270,7 @@ class ExperimentsApi:
         if name not in found:
             raise absent(name)
         shown = {**self._shown(found[name]), "version": document.version}
-        await respond_json(send, shown, status=status, headers=[_etag(document)])
+        await respond_json(send, shown, status=status, headers=[etag(document.version)])
 
     def _shown(self, one: Definition) -> JsonObject:
         return {
@@ -298,25 +299,6 @@ def _new_name(name: Any) -> str:
 def _refuse(problems: list[Problem]) -> NoReturn:
     param = problems[0].key.removeprefix("routeiq.experiments.")
     raise InvalidRequest(" ".join(str(problem) for problem in problems), param=param)
-
-
-def _etag(document: Document) -> Header:
-    return b"etag", b'"%d"' % document.version
-
-
-def _if_match(scope: Scope) -> int | None:
-    """The version that the caller has seen.
-
-    Raises:
-        InvalidRequest: it is none of ours.
-    """
-    text = header_text(scope["headers"], b"if-match")
-    if text is None or text.strip() == "*":
-        return None
-    plain = text.strip().removeprefix("W/").strip('"')
-    if not plain.isascii() or not plain.isdigit():
-        raise InvalidRequest("`If-Match` must be an ETag of this API.", param="if-match")
-    return int(plain)
 
 
 def _confidence(scope: Scope) -> float:

@@ -19,11 +19,12 @@ from routeiq.gateway.asgi import (
     Routes,
     Scope,
     Send,
-    header_text,
     respond_json,
 )
 from routeiq.gateway.body import read_body
+from routeiq.gateway.query import whole_number
 from routeiq.gateway.small_body import small_json
+from routeiq.gateway.versions import etag, expected_version
 from routeiq.ports import Clock
 from routeiq.stores import Entity, EntityKind
 from routeiq.types import JsonObject
@@ -85,7 +86,7 @@ class Keys:
                     retry_after_s=1.0,
                 ) from error
             version = answer.body.get("version")
-            headers = [] if version is None else [(b"etag", f'"{version}"'.encode())]
+            headers = [] if version is None else [etag(version)]
             # A secret must not stay in a cache on the way.
             headers.append((b"cache-control", b"no-store"))
             await respond_json(send, answer.body, status=answer.status, headers=headers)
@@ -96,7 +97,8 @@ class Keys:
         """Some of them, in the order of their ids; `next` is the `after` of the next page."""
         await self._authenticator.require(scope["headers"], f"{kind}s.read")
         query = {name: values[-1] for name, values in _query(scope).items()}
-        limit, after = _limit(query.pop("limit", "100")), query.pop("after", "")
+        limit = whole_number("limit", query.pop("limit", "100"), MAX_LIMIT)
+        after = query.pop("after", "")
         team, user = query.pop("team", None), query.pop("user", None)
         if query or (team is not None and kind == "team") or (user is not None and kind != "key"):
             raise InvalidRequest("Give only `limit`, `after`, and for keys `user`, `team`.")
@@ -195,36 +197,15 @@ class Keys:
     async def _acting(self, kind: EntityKind, scope: Scope) -> Acting:
         principal = await self._authenticator.require(scope["headers"], f"{kind}s.write")
         return Acting(
-            principal=principal, request_id=scope.get("request_id"), version=if_match(scope)
+            principal=principal, request_id=scope.get("request_id"), version=expected_version(scope)
         )
 
     def _view(self, entity: Entity) -> JsonObject:
         return stored_view(entity, now=self._clock.wall())
 
 
-def if_match(scope: Scope) -> int | None:
-    """The version in `If-Match`; `None` without one, or with `*`.
-
-    Raises:
-        InvalidRequest: no version of ours.
-    """
-    text = (header_text(scope["headers"], b"if-match") or "*").strip()
-    if text == "*":
-        return None
-    number = text.removeprefix("W/").strip('"')
-    if not number.isascii() or not number.isdigit() or len(number) > 18:
-        raise InvalidRequest('If-Match must be a version, like "3".', param="if-match")
-    return int(number)
-
-
 def _query(scope: Scope) -> dict[str, list[str]]:
     return parse_qs(scope.get("query_string", b"").decode("latin-1"))
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
-        raise InvalidRequest(f"limit must be 1 to {MAX_LIMIT}, not {text[:40]!r}.", param="limit")
-    return int(text)
 
 
 def _id(scope: Scope) -> str:

@@ -28,7 +28,8 @@ def is_sqlite(url: str) -> bool:
         [
             Problem(
                 key="DATABASE_URL",
-                message=f"begins with {scheme[:20]!r}, which is no database that RouteIQ knows.",
+                message=f"begins with {scheme[:20]!r}, which is no database of ours: "
+                "neither PostgreSQL nor SQLite.",
                 fix="Write postgresql://user:password@host/name or sqlite:///path/to/file.db.",
             )
         ]

@@ -16,14 +16,6 @@ from .migrate import Migration, applied_sqlite, load, migrate_sqlite, pending
 PATIENCE_S = 30.0
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file that `sqlite:///relative` or `sqlite:////absolute` names; `None` for another database."""
-    scheme, found, rest = url.partition(":///")
-    if scheme.lower() != "sqlite" or not found or not rest:
-        return None
-    return Path(rest)
-
-
 def require_folder(path: Path) -> None:
     """Raise ConfigError where the file could not be made."""
     folder = path.absolute().parent

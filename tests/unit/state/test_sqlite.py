@@ -16,7 +16,6 @@ from routeiq.ports import SystemClock
 from routeiq.state.database import Session
 from routeiq.state.link import Link
 from routeiq.state.sqlite import SqliteDatabase
-from routeiq.state.sqlite_file import sqlite_path
 from tests.support.clock import FakeClock
 
 PUT = "INSERT INTO routeiq_documents VALUES (:name, 1, NULL, 0.0, '')"
@@ -53,19 +52,6 @@ async def documents(database: SqliteDatabase) -> int:
     row = await database.run(lambda session: session.row(COUNT), write=False)
     assert row is not None
     return int(row[0])
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("sqlite:///routeiq.db", Path("routeiq.db")),
-        ("sqlite:////var/lib/routeiq.db", Path("/var/lib/routeiq.db")),
-        ("postgresql://host/db", None),
-        ("sqlite://", None),
-    ],
-)
-def test_the_file_that_a_url_names(url: str, expected: Path | None) -> None:
-    assert sqlite_path(url) == expected
 
 
 @pytest.mark.anyio
